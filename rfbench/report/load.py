@@ -1,0 +1,300 @@
+"""Run folders -> polars frames. A damaged line or folder becomes a `Problem` and is skipped; it never stops anything.
+
+Frames of `Runs` (one `run` value per run folder: its path, as found):
+
+- `runs`: a row per run: suite, suite_hash, algorithm, seed, status, epoch, epochs, counters, seconds per phase, device.
+- `evals`: one row per (run, epoch, prompts, measure): mean, standard_error, images, reward_queries and `seconds`, the
+  training seconds (every phase but evaluation) that the run had used by then.
+- `finals`: the last evaluation of every (run, prompts, measure), with `per_prompt`, the mean of each prompt.
+- `metrics`: one row per (run, epoch), with every numeric metric of the run's algorithm.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import polars as pl
+
+from rfbench.errors import InputError
+
+EVAL_SCHEMA: dict[str, pl.DataType] = {
+    "epoch": pl.Int64(),
+    "reward_queries": pl.Int64(),
+    "prompts": pl.String(),
+    "seen": pl.Boolean(),
+    "measure": pl.String(),
+    "role": pl.String(),
+    "unit": pl.String(),
+    "mean": pl.Float64(),
+    "standard_error": pl.Float64(),
+    "images": pl.Int64(),
+    "per_prompt": pl.List(pl.Float64()),
+}
+REQUIRED_IN_EVAL = ("epoch", "reward_queries", "prompts", "seen", "measure", "role", "mean")
+COUNTERS = ("reward_queries", "images", "unet_forwards", "unet_backwards", "optimizer_steps")
+PHASES = ("sample", "decode", "reward", "reference", "update", "evaluate", "other")
+IDENTITY = ("run", "suite", "algorithm", "seed")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that could not be read, and was left out."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Every readable run below the given folders. `records` holds each run's run.json as it was written."""
+
+    runs: pl.DataFrame
+    evals: pl.DataFrame
+    finals: pl.DataFrame
+    metrics: pl.DataFrame
+    records: dict[str, dict[str, Any]] = field(repr=False)
+    problems: tuple[Problem, ...] = ()
+
+    def keep(self, names: Sequence[str]) -> Runs:
+        """The same, reduced to the runs with these names."""
+        wanted = pl.Series("run", list(names), dtype=pl.String)
+        frames = (self.runs, self.evals, self.finals, self.metrics)
+        runs, evals, finals, metrics = (f.filter(pl.col("run").is_in(wanted.implode())) for f in frames)
+        return Runs(runs, evals, finals, metrics, {name: self.records[name] for name in names}, self.problems)
+
+
+def load(folders: Sequence[Path | str]) -> Runs:
+    """Read every run folder at or below `folders`, whatever its status."""
+    rows: list[dict[str, Any]] = []
+    records: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
+    evals: list[pl.DataFrame] = []
+    finals: list[pl.DataFrame] = []
+    metrics: list[pl.DataFrame] = []
+    for folder in find_run_folders([Path(f) for f in folders]):
+        name = str(folder)
+        try:
+            record = _read_record(folder / "run.json")
+            row = _run_row(name, record)
+        except ValueError as error:
+            problems.append(Problem(f"{name}/run.json", f"{error}; this run is left out"))
+            continue
+        epochs, metric_problems = read_metrics(folder / "metrics.jsonl")
+        curve, last, eval_problems = _read_evals(folder / "evals.jsonl", _seconds_by_epoch(epochs))
+        problems += metric_problems + eval_problems
+        identity = [pl.lit(row[key]).alias(key) for key in IDENTITY]
+        rows.append(row)
+        records[name] = record
+        evals.append(curve.select(*identity, pl.all()))
+        finals.append(last.select(*identity, pl.all()))
+        if not epochs.is_empty():
+            metrics.append(epochs.select(*identity, pl.all().exclude(IDENTITY)))
+    return Runs(
+        pl.DataFrame(rows, schema=_run_schema()),
+        pl.concat(evals, rechunk=True) if evals else _no_evals(),
+        pl.concat(finals, rechunk=True) if finals else _no_finals(),
+        pl.concat(metrics, how="diagonal_relaxed", rechunk=True) if metrics else _no_metrics(),
+        records,
+        tuple(problems),
+    )
+
+
+def find_run_folders(folders: Sequence[Path]) -> list[Path]:
+    """Folders that hold a run.json, at or below `folders`, each once, in the order of their paths."""
+    found: dict[Path, Path] = {}
+    for top in folders:
+        if not top.is_dir():
+            raise InputError(f"{top} is not a folder; give the folder that holds your runs, such as results/")
+        for here, below, files in os.walk(top):
+            below.sort()
+            if "run.json" in files:
+                below.clear()
+                found.setdefault(Path(here).resolve(), Path(here))
+    return sorted(found.values())
+
+
+def read_metrics(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
+    """metrics.jsonl: numeric keys only, one row per epoch; the last record of an epoch counts."""
+    lines, problems = _read_lines(path)
+    rows = []
+    for number, record in lines:
+        if not isinstance(record.get("epoch"), int):
+            problems.append(Problem(str(path), f"line {number} has no epoch; it is left out"))
+            continue
+        rows.append({key: float(value) for key, value in record.items() if _is_number(value)})
+    frame = pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(schema={"epoch": pl.Float64()})
+    frame = frame.with_columns(pl.col("epoch").cast(pl.Int64))
+    return frame.unique("epoch", keep="last", maintain_order=True).sort("epoch"), problems
+
+
+def _read_evals(path: Path, seconds: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, list[Problem]]:
+    frame, problems = _parse_evals(path)
+    usable = frame.filter(
+        pl.all_horizontal(pl.col(REQUIRED_IN_EVAL).is_not_null()), pl.col("mean").is_finite(), pl.col("epoch") >= 0
+    )
+    if usable.height < frame.height:
+        broken = frame.height - usable.height
+        problems.append(Problem(str(path), f"{broken} of {frame.height} records lack a finite mean or a key; left out"))
+    key = ["epoch", "prompts", "measure"]
+    unique = usable.unique(key, keep="last", maintain_order=True)
+    if unique.height < usable.height:
+        twice = usable.height - unique.height
+        problems.append(Problem(str(path), f"{twice} evaluations are written twice; the later record counts"))
+    if unique.is_empty():
+        problems.append(Problem(str(path), "no usable evaluation"))
+    unique = unique.join(seconds, on="epoch", how="left").sort("prompts", "measure", "epoch")
+    last = unique.group_by("prompts", "measure", maintain_order=True).last().select("epoch", *_final_columns())
+    return unique.drop("per_prompt"), last, problems
+
+
+def _parse_evals(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
+    """polars parses a sound file in one call; anything else is read line by line, to say which line is broken."""
+    try:
+        return pl.read_ndjson(io.BytesIO(path.read_bytes()), schema=EVAL_SCHEMA), []
+    except (OSError, pl.exceptions.PolarsError):
+        pass
+    lines, problems = _read_lines(path)
+    rows = [_eval_row(record) for _, record in lines]
+    return pl.DataFrame(rows, schema=EVAL_SCHEMA), problems
+
+
+def _eval_row(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with every value of a wrong type replaced by null."""
+    row: dict[str, Any] = {}
+    for key, dtype in EVAL_SCHEMA.items():
+        value = record.get(key)
+        if dtype == pl.Float64:
+            row[key] = float(value) if _is_number(value) else None
+        elif dtype == pl.Int64:
+            row[key] = int(value) if _is_number(value) and float(value).is_integer() else None
+        elif dtype == pl.List:
+            row[key] = value if isinstance(value, list) and all(map(_is_number, value)) else None
+        else:
+            row[key] = value if isinstance(value, bool if dtype == pl.Boolean else str) else None
+    return row
+
+
+def _read_lines(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[Problem]]:
+    """(line number, record) of each line that is a JSON object. A torn last line is what a killed run leaves behind."""
+    try:
+        text = path.read_bytes().decode("utf-8", errors="replace")
+    except OSError as error:
+        return [], [Problem(str(path), f"cannot be read ({error.strerror})")]
+    lines: list[tuple[int, dict[str, Any]]] = []
+    problems: list[Problem] = []
+    for number, line, complete in _numbered(text):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            what = "is broken" if complete else "is torn"
+            problems.append(Problem(str(path), f"line {number} {what}; it is left out"))
+            continue
+        if isinstance(record, dict):
+            lines.append((number, record))
+        else:
+            problems.append(Problem(str(path), f"line {number} is not a JSON object; it is left out"))
+    return lines, problems
+
+
+def _numbered(text: str) -> Iterator[tuple[int, str, bool]]:
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield number, line, number < len(lines)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError("is not valid JSON") from error
+    if not isinstance(record, dict):
+        raise ValueError("is not a JSON object")
+    return record
+
+
+def _run_row(name: str, record: dict[str, Any]) -> dict[str, Any]:
+    suite = record.get("suite")
+    expected = {
+        "suite.name": (suite.get("name") if isinstance(suite, dict) else None, str),
+        "suite_hash": (record.get("suite_hash"), str),
+        "algorithm": (record.get("algorithm"), str),
+        "seed": (record.get("seed"), int),
+        "status": (record.get("status"), str),
+    }
+    for key, (value, kind) in expected.items():
+        if not isinstance(value, kind):
+            raise ValueError(f"{key} is {value!r}, expected {'a number' if kind is int else 'text'}")
+    counters, phases = (_table(record, key) for key in ("counters", "phase_seconds"))
+    row: dict[str, Any] = {key.removeprefix("suite."): value for key, (value, _) in expected.items()}
+    row["suite"] = row.pop("name")
+    row |= {"run": name} | {key: record.get(key) for key in ("epoch", "epochs", "device", "error", "updated_at")}
+    row |= {key: counters.get(key) for key in COUNTERS} | {f"{p}_seconds": phases.get(p) for p in PHASES}
+    row["peak_memory_bytes"] = record.get("peak_memory_bytes")
+    return {key: _fit(row[key], dtype) for key, dtype in _run_schema().items()}
+
+
+def _fit(value: Any, dtype: pl.DataType) -> Any:
+    if dtype == pl.String:
+        return value if isinstance(value, str) else None
+    if not _is_number(value):
+        return None
+    return int(value) if dtype == pl.Int64 else float(value)
+
+
+def _table(record: dict[str, Any], key: str) -> dict[str, Any]:
+    value = record.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _seconds_by_epoch(metrics: pl.DataFrame) -> pl.DataFrame:
+    """Training seconds used by the end of each epoch: every phase but evaluation, added up."""
+    phases = [c for c in metrics.columns if c.endswith("_seconds") and c != "evaluate_seconds"]
+    if not phases:
+        return pl.DataFrame(schema={"epoch": pl.Int64(), "seconds": pl.Float64()})
+    spent = metrics.select("epoch", pl.sum_horizontal(phases).cum_sum().alias("seconds"))
+    return pl.concat([pl.DataFrame({"epoch": [0], "seconds": [0.0]}), spent])
+
+
+def _identity_schema() -> dict[str, pl.DataType]:
+    return {"run": pl.String(), "suite": pl.String(), "algorithm": pl.String(), "seed": pl.Int64()}
+
+
+def _run_schema() -> dict[str, pl.DataType]:
+    text, whole, real = pl.String(), pl.Int64(), pl.Float64()
+    schema: dict[str, pl.DataType] = _identity_schema() | {"suite_hash": text, "status": text}
+    schema |= {"epoch": whole, "epochs": whole} | dict.fromkeys(COUNTERS, whole)
+    schema |= {f"{phase}_seconds": real for phase in PHASES} | {"peak_memory_bytes": whole}
+    return schema | {"device": text, "error": text, "updated_at": text}
+
+
+def _final_columns() -> list[str]:
+    return ["prompts", "seen", "measure", "role", "unit", "mean", "standard_error", "per_prompt"]
+
+
+def _no_evals() -> pl.DataFrame:
+    return pl.DataFrame(schema=_identity_schema() | EVAL_SCHEMA | {"seconds": pl.Float64()}).drop("per_prompt")
+
+
+def _no_metrics() -> pl.DataFrame:
+    return pl.DataFrame(schema=_identity_schema() | {"epoch": pl.Int64()})
+
+
+def _no_finals() -> pl.DataFrame:
+    return pl.DataFrame(schema=_identity_schema() | {c: EVAL_SCHEMA[c] for c in ["epoch", *_final_columns()]})

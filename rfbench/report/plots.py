@@ -1,0 +1,148 @@
+"""Plots at the width of a paper's column: 3.4 inches for up to two panels across, 7 for more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from rfbench.report.colours import Look, looks
+from rfbench.report.tables import order, prompt_set
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.grid": True,
+    "grid.color": "#888888",
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3,
+    "svg.hashsalt": "rfbench",
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+}
+X_AXES = {
+    "queries": ("reward_queries", "reward queries"),
+    "epochs": ("epoch", "epochs"),
+    "seconds": ("seconds", "training seconds"),
+}
+
+
+@contextmanager
+def plotting() -> Iterator[None]:
+    """matplotlib without a display and in the house's style; imported here, as it takes half a second."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        yield
+
+
+def save(figure: Figure, out: Path, name: str) -> list[Path]:
+    """PNG and SVG, the same bytes for the same data."""
+    import matplotlib.pyplot as plt
+
+    paths = [out / f"{name}.png", out / f"{name}.svg"]
+    figure.savefig(paths[0], metadata={"Software": None})
+    figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    return paths
+
+
+def reward_curves(evals: pl.DataFrame, x: str = "queries") -> Figure:
+    """Each reward against `x` (of `X_AXES`), a panel per reward and prompt set, for the runs of one suite.
+
+    A line is the mean over seeds; its band is one standard deviation over seeds each way.
+    """
+    rewards = order(evals.filter(pl.col("role") != "diagnostic"), pl.col("epoch"))
+    panels = rewards.partition_by("measure", "prompts", maintain_order=True)
+    columns = min(rewards["prompts"].n_unique(), 3)
+    figure, axes = panel_grid(len(panels), columns)
+    styles = looks(evals["algorithm"])
+    column, label = X_AXES[x]
+    for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
+        for curve in panel.partition_by("algorithm", maintain_order=True):
+            draw_curve(axis, curve, column, styles[curve["algorithm"][0]])
+        draw_base(axis, panel)
+        axis.set_title(panel_title(panel), loc="left")
+        if index >= len(panels) - columns:
+            axis.set_xlabel(label)
+    legend(figure, styles)
+    return figure
+
+
+def panel_grid(count: int, columns: int, height: float = 1.45) -> tuple[Figure, list[Axes]]:
+    """`count` axes in rows of `columns`, with room for a legend on top."""
+    import matplotlib.pyplot as plt
+
+    rows = math.ceil(count / columns)
+    width = COLUMN_WIDTH if columns <= 2 else PAGE_WIDTH
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(width, height * rows + 0.45), squeeze=False, layout="constrained"
+    )
+    axes = list(grid.flat)
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    return figure, axes[:count]
+
+
+def panel_title(panel: pl.DataFrame) -> str:
+    row = panel.row(0, named=True)
+    unit = f" ({row['unit']})" if row["unit"] else ""
+    return f"{row['measure']}{unit}\n{prompt_set(row)} prompts"
+
+
+def draw_curve(axis: Axes, curve: pl.DataFrame, column: str, look: Look) -> None:
+    """Mean over the seeds of one algorithm, with a band of one standard deviation. Seeds are matched by epoch."""
+    points = (
+        curve.group_by("epoch")
+        .agg(pl.col(column).mean().alias("x"), pl.col("mean").mean().alias("y"), pl.col("mean").std().alias("spread"))
+        .sort("epoch")
+    )
+    x, y, spread = (points[c].cast(pl.Float64).to_numpy() for c in ("x", "y", "spread"))
+    every = max(1, len(x) // 8)
+    axis.plot(x, y, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, zorder=3)
+    axis.fill_between(x, y - np.nan_to_num(spread), y + np.nan_to_num(spread), color=look.colour, alpha=0.18, lw=0)
+
+
+def draw_base(axis: Axes, panel: pl.DataFrame) -> None:
+    """The base model's level: the mean first evaluation."""
+    base = panel.filter(pl.col("epoch") == 0)["mean"].mean()
+    if isinstance(base, float):
+        axis.axhline(base, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+
+
+def legend(figure: Figure, styles: dict[str, Look]) -> None:
+    """Algorithms and the base model, above the panels."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=s.colour, linestyle=s.line, marker=s.marker, label=name) for name, s in styles.items()
+    ]
+    handles.append(Line2D([], [], color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), label="base model"))
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=min(len(handles), 4), frameon=False, handlelength=2.6
+    )

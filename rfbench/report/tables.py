@@ -1,0 +1,129 @@
+"""The comparison as a frame, and that frame as a terminal table, Markdown and CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+ROLES = ["training", "held-out", "diagnostic"]
+SHOWN = ["start", "best", "final", "drawdown"]
+HEADINGS = {"start": "start", "best": "best", "final": "final", "drawdown": "largest drop"}
+
+
+def summarise(stability: pl.DataFrame) -> pl.DataFrame:
+    """Mean over seeds of each shown statistic, with `<statistic>_spread`, their standard deviation (n − 1) over seeds.
+
+    Rows: suite, measure (training reward first), prompt set (seen first), then algorithms by their final value. The
+    spread is null for a single seed. Diagnostics are no rewards, have no best and are left out.
+    """
+    key = ["suite", "measure", "role", "unit", "prompts", "seen", "algorithm"]
+    means = [pl.col(name).mean() for name in SHOWN]
+    spreads = [pl.col(name).std().alias(f"{name}_spread") for name in SHOWN]
+    table = (
+        stability.filter(pl.col("role") != "diagnostic").group_by(key).agg(pl.len().alias("seeds"), *means, *spreads)
+    )
+    columns = [*key, "seeds", *(column for name in SHOWN for column in (name, f"{name}_spread"))]
+    return order(table, pl.col("final"), descending=True).select(columns)
+
+
+def order(frame: pl.DataFrame, *by: pl.Expr, descending: bool = False) -> pl.DataFrame:
+    """The order of every table and plot: suite, role, measure, seen before unseen, prompt set, then `by`."""
+    rank = pl.col("role").replace_strict(ROLES, range(len(ROLES)), default=len(ROLES), return_dtype=pl.Int64)
+    fixed = [pl.col("suite"), rank, pl.col("measure"), ~pl.col("seen"), pl.col("prompts")]
+    return frame.sort(*fixed, *by, pl.col("algorithm"), descending=[False] * 5 + [descending] * len(by) + [False])
+
+
+def render(summary: pl.DataFrame) -> RenderableType:
+    """The summary for a terminal 80 columns wide: a table per measure and prompt set."""
+    parts: list[RenderableType] = []
+    for suite, rows in suites(summary):
+        parts.append(Text(suite, style="bold"))
+        parts += [_render_block(block) for block in rows.partition_by("measure", "prompts", maintain_order=True)]
+        parts.append(Text(caption(rows) + "\n", style="dim"))
+    return Group(*parts)
+
+
+def _render_block(block: pl.DataFrame) -> Table:
+    shown = cells(block)
+    table = Table(title=Text(f"{shown[0][0]} on {shown[0][1]} prompts"), title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("algorithm", min_width=10, overflow="fold")
+    for heading in ("seeds", *HEADINGS.values()):
+        table.add_column(heading, justify="right")
+    for row in shown:
+        table.add_row(*map(escape, row[2:]))
+    return table
+
+
+def to_markdown(summary: pl.DataFrame) -> str:
+    """The summary as Markdown, one table per suite."""
+    parts = []
+    for suite, rows in suites(summary):
+        headings = ["measure", "prompts", "algorithm", "seeds", *HEADINGS.values()]
+        lines = [f"## {_plain(suite)}", "", _markdown_row(headings), _markdown_row(["---"] * 3 + ["---:"] * 5)]
+        lines += [_markdown_row([_plain(cell) for cell in row]) for row in cells(rows)]
+        parts.append("\n".join([*lines, "", caption(rows), ""]))
+    return "\n".join(parts)
+
+
+def suites(frame: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """(suite, its rows), in the frame's order."""
+    for rows in frame.partition_by("suite", maintain_order=True):
+        yield rows["suite"][0], rows
+
+
+def cells(rows: pl.DataFrame) -> list[list[str]]:
+    """The text of each row: measure, prompts, algorithm, seeds, and each shown statistic as mean ± spread."""
+    result = []
+    for block in rows.partition_by("measure", "prompts", maintain_order=True):
+        digits = decimals([block[name] for name in SHOWN])
+        for row in block.iter_rows(named=True):
+            values = [with_spread(row[name], row[f"{name}_spread"], digits) for name in SHOWN]
+            measure = f"{row['measure']} ({row['role']})"
+            result.append([measure, prompt_set(row), row["algorithm"], str(row["seeds"]), *values])
+    return result
+
+
+def prompt_set(row: dict[str, Any]) -> str:
+    """The prompt set's name, with whether it was seen in training unless the name says so."""
+    kind = "seen" if row["seen"] else "unseen"
+    return kind if row["prompts"] == kind else f"{row['prompts']} ({kind})"
+
+
+def caption(rows: pl.DataFrame) -> str:
+    """What the ± means, and when it cannot mean anything."""
+    text = (
+        "Mean ± standard deviation over seeds (none where all seeds agree). Start: the base model. "
+        "Largest drop: the farthest a run fell below its best so far."
+    )
+    single = rows.filter(pl.col("seeds") == 1)["algorithm"].unique().sort()
+    if not single.is_empty():
+        text += f" One seed of {', '.join(single)}: no spread, so no difference can be told from noise."
+    return text
+
+
+def decimals(columns: list[pl.Series]) -> int:
+    """Decimals that show four significant digits of the largest value, so that a column lines up."""
+    largest = max((abs(value) for column in columns for value in column.drop_nulls()), default=0.0)
+    return 3 if largest == 0 else max(0, min(6, 3 - math.floor(math.log10(largest))))
+
+
+def with_spread(value: float | None, spread: float | None, digits: int) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread else "")
+
+
+def _markdown_row(row: list[str]) -> str:
+    return f"| {' | '.join(row)} |"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

@@ -1,0 +1,93 @@
+"""Writes synthetic run folders in the format that a real run leaves behind."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SUITE: dict[str, Any] = {
+    "name": "toy",
+    "version": 1,
+    "description": "",
+    "epochs": 20,
+    "reward": {"name": "preference"},
+    "budget": {"reward_queries_per_epoch": 128},
+    "evaluation": {"every": 5},
+}
+SETS = {"seen": True, "unseen": False}
+
+
+def write_run(
+    root: Path,
+    algorithm: str = "prdp",
+    seed: int = 0,
+    curve: Sequence[float] = (1.0, 2.0, 3.0, 4.0, 5.0),
+    *,
+    sets: dict[str, bool] = SETS,
+    held_out: Sequence[float] | None = None,
+    kl: Sequence[float] | None = None,
+    per_prompt: Sequence[float] = (-0.1, 0.0, 0.1),
+    standard_error: float = 0.01,
+    suite: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    **record: Any,
+) -> Path:
+    """A finished run with an evaluation every 5 epochs. `per_prompt` holds each prompt's offset from the mean."""
+    suite = copy.deepcopy(SUITE) | (suite or {})
+    folder = root / suite["name"] / algorithm / f"seed-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    last = 5 * (len(curve) - 1)
+    suite["algorithms"] = {algorithm: {"images_per_prompt": 8, "config": config or {}}}
+    run = {
+        "format": 1,
+        "suite": suite,
+        "suite_hash": "abc",
+        "algorithm": algorithm,
+        "seed": seed,
+        "status": "finished",
+        "epoch": last,
+        "epochs": suite["epochs"],
+        "counters": {"reward_queries": 128 * last, "images": 128 * last, "unet_forwards": 10, "unet_backwards": 5},
+        "phase_seconds": {"sample": 2.0 * last, "update": 3.0 * last, "evaluate": 1.0},
+        "peak_memory_bytes": 10**9,
+        "device": "cpu",
+        "error": None,
+        "updated_at": f"2026-01-01T00:00:{seed:02d}+00:00",
+    } | record
+    (folder / "run.json").write_text(json.dumps(run, allow_nan=False))
+    measures = [("preference", "training", "logits", curve)]
+    measures += [("gold", "held-out", "accuracy", held_out)] if held_out else []
+    measures += [("kl", "diagnostic", "nats", kl)] if kl else []
+    evals = [
+        {
+            "epoch": 5 * index,
+            "reward_queries": 640 * index,
+            "prompts": prompts,
+            "seen": seen,
+            "measure": measure,
+            "role": role,
+            "unit": unit,
+            "mean": values[index],
+            "standard_error": standard_error,
+            "images": 90,
+            "per_prompt": [values[index] + offset for offset in per_prompt],
+        }
+        for index in range(len(curve))
+        for prompts, seen in sets.items()
+        for measure, role, unit, values in measures
+    ]
+    write_lines(folder / "evals.jsonl", evals)
+    metrics = [
+        {"epoch": epoch, "reward_mean": 1.0, "reward_queries": 128 * epoch, "sample_seconds": 2.0}
+        | {"update_seconds": 3.0, "evaluate_seconds": 1.0, "loss": 0.5}
+        for epoch in range(1, last + 1)
+    ]
+    write_lines(folder / "metrics.jsonl", metrics)
+    return folder
+
+
+def write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(record, allow_nan=False) + "\n" for record in records))

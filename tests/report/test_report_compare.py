@@ -1,0 +1,153 @@
+"""`compare` from folders to files, and every input it must refuse or explain."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from rich.console import Console
+from run_writer import SUITE, write_run
+
+from rfbench.errors import InputError
+from rfbench.report import compare, render
+
+
+def two_algorithms(root: Path) -> None:
+    for seed in range(3):
+        write_run(root, "prdp", seed, [1.0, 2.0, 3.0, 4.0, 5.0 + seed], held_out=[0.5, 0.6, 0.7, 0.8, 0.9])
+        write_run(root, "ddpo", seed, [1.0, 3.0, 4.0, 2.0, 0.5], held_out=[0.5, 0.6, 0.5, 0.4, 0.3])
+
+
+def test_the_table_is_what_a_hand_computes(tmp_path: Path) -> None:
+    two_algorithms(tmp_path)
+    table = compare([tmp_path], tmp_path / "out").table
+    row = table.filter(algorithm="prdp", measure="preference", prompts="seen").row(0, named=True)
+    assert (row["seeds"], row["start"], row["start_spread"]) == (3, 1.0, 0.0)
+    assert (row["final"], row["final_spread"]) == (6.0, 1.0)  # 5, 6, 7
+    assert (row["drawdown"], row["best"]) == (0.0, 6.0)
+    row = table.filter(algorithm="ddpo", measure="preference", prompts="unseen").row(0, named=True)
+    assert (row["best"], row["final"], row["drawdown"]) == (4.0, 0.5, 3.5)
+
+
+def test_the_training_reward_and_the_winner_come_first(tmp_path: Path) -> None:
+    two_algorithms(tmp_path)
+    table = compare([tmp_path], tmp_path / "out").table
+    assert table["role"].to_list() == ["training"] * 4 + ["held-out"] * 4
+    assert table["prompts"].to_list() == ["seen", "seen", "unseen", "unseen"] * 2
+    assert table["algorithm"].to_list() == ["prdp", "ddpo"] * 4
+
+
+def test_the_files_are_written_and_the_same_on_every_call(tmp_path: Path) -> None:
+    two_algorithms(tmp_path)
+    first = {f.name: f.read_bytes() for f in compare([tmp_path / "toy"], tmp_path / "a").files}
+    again = {f.name: f.read_bytes() for f in compare([tmp_path / "toy"], tmp_path / "b").files}
+    assert {"comparison.csv", "comparison.md", "comparison.png", "comparison.svg"} <= first.keys()
+    assert first == again
+    assert pl.read_csv(tmp_path / "a" / "comparison.csv").height == 8
+    assert "| preference (training) | seen | prdp | 3 | 1.000 | 6.000 ± 1.000 |" in first["comparison.md"].decode()
+
+
+def test_the_terminal_table_fits_80_columns(tmp_path: Path) -> None:
+    two_algorithms(tmp_path)
+    console = Console(width=80, record=True, file=(tmp_path / "terminal").open("w"))
+    console.print(render(compare([tmp_path], tmp_path / "out").table))
+    assert "6.000 ± 1.000" in console.export_text()
+
+
+def test_one_seed_says_that_noise_cannot_be_told(tmp_path: Path) -> None:
+    write_run(tmp_path, "prdp", 0)
+    write_run(tmp_path, "ddpo", 0)
+    comparison = compare([tmp_path], tmp_path / "out")
+    assert any("one seed of ddpo, prdp" in note and "noise" in note for note in comparison.notes)
+    assert comparison.table["final_spread"].null_count() == comparison.table.height
+
+
+def test_one_algorithm_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
+    write_run(tmp_path, "prdp", 0)
+    assert any("only prdp" in note for note in compare([tmp_path], tmp_path / "out").notes)
+
+
+def test_an_empty_folder_says_how_to_make_a_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="rfbench run prdp"):
+        compare([tmp_path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_finished_lists_what_there_is(tmp_path: Path) -> None:
+    write_run(tmp_path, "prdp", 0, status="running", epoch=7)
+    write_run(tmp_path, "ddpo", 1, status="failed", error="reward is NaN at epoch 3")
+    with pytest.raises(InputError, match=r"running at epoch 7 of 20(.|\n)*|reward is NaN") as caught:
+        compare([tmp_path], tmp_path / "out")
+    assert "reward is NaN at epoch 3" in str(caught.value)
+
+
+def test_running_and_failed_runs_are_left_out_and_named(tmp_path: Path) -> None:
+    two_algorithms(tmp_path)
+    write_run(tmp_path, "prdp", 3, [1.0, 9.0], status="running", epoch=5)
+    write_run(tmp_path, "ddpo", 4, [1.0, 9.0], status="failed", error="loss is NaN")
+    comparison = compare([tmp_path], tmp_path / "out")
+    assert comparison.table["seeds"].to_list() == [3] * 8
+    assert any("seed-3 is running at epoch 5" in note for note in comparison.notes)
+    assert any("1 of 4 runs of ddpo failed" in note for note in comparison.notes)
+
+
+def test_mixed_suites_of_one_name_are_refused_with_both_values(tmp_path: Path) -> None:
+    write_run(tmp_path, "prdp", 0)
+    budget = {"budget": {"reward_queries_per_epoch": 256}}
+    other = write_run(tmp_path, "ddpo", 0, suite=budget, suite_hash="def")
+    with pytest.raises(InputError) as caught:
+        compare([tmp_path], tmp_path / "out")
+    message = str(caught.value)
+    assert "budget.reward_queries_per_epoch" in message
+    assert "128" in message
+    assert "256" in message
+    assert str(other) in message
+    assert "--allow-mixed" in message
+    assert compare([tmp_path], tmp_path / "out", allow_mixed=True).table.height == 4
+
+
+def test_one_algorithm_with_two_settings_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, "prdp", 0, config={"beta": 1e-4})
+    write_run(tmp_path, "prdp", 1, config={"beta": 1e-5})
+    with pytest.raises(InputError, match=r"algorithms\.prdp\.config\.beta: 0\.0001 against 1e-05"):
+        compare([tmp_path], tmp_path / "out")
+
+
+def test_other_hardware_settings_do_not_matter(tmp_path: Path) -> None:
+    write_run(tmp_path, "prdp", 0, suite={"compute": {"device": "cpu"}})
+    write_run(tmp_path, "prdp", 1, suite={"compute": {"device": "cuda"}})
+    assert compare([tmp_path], tmp_path / "out").table["seeds"].to_list() == [2, 2]
+
+
+def test_suites_of_two_names_stand_apart(tmp_path: Path) -> None:
+    write_run(tmp_path, "prdp", 0)
+    write_run(tmp_path, "prdp", 0, suite=SUITE | {"name": "large"}, suite_hash="def")
+    comparison = compare([tmp_path], tmp_path / "out")
+    assert comparison.table["suite"].to_list() == ["large", "large", "toy", "toy"]
+    assert {f.name for f in comparison.files if f.suffix == ".png"} >= {"comparison-large.png", "comparison-toy.png"}
+
+
+def test_a_duplicate_seed_counts_once_and_the_newer_wins(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "prdp", 0, [1.0, 2.0], updated_at="2026-01-01T00:00:00+00:00")
+    write_run(tmp_path / "b", "prdp", 0, [1.0, 3.0], updated_at="2026-01-02T00:00:00+00:00")
+    comparison = compare([tmp_path], tmp_path / "out")
+    assert comparison.table["final"].to_list() == [3.0, 3.0]
+    assert comparison.table["seeds"].to_list() == [1, 1]
+    assert any("repeats seed 0" in note for note in comparison.notes)
+
+
+def test_markup_in_a_name_is_only_text(tmp_path: Path) -> None:
+    write_run(tmp_path, "[red]x[/red]", 0, sets={"<b>|[/]": True})
+    comparison = compare([tmp_path], tmp_path / "out")
+    console = Console(width=200, record=True, file=(tmp_path / "terminal").open("w"))
+    console.print(render(comparison.table))
+    assert "[red]x[/red]" in console.export_text()
+    assert "&lt;b>\\|[/]" in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def test_torch_is_never_imported() -> None:
+    code = "import sys, rfbench.report; print(sorted({'torch', 'diffusers', 'matplotlib', 'scipy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,119 @@
+"""DDPO: Denoising Diffusion Policy Optimization, importance-sampled (Black et al., ICLR 2024, arXiv 2305.13301).
+
+Each denoising step is an action and the image's reward is every step's return. With the ratio
+rho_t = exp(L_t(theta) - L_t(old)) of a step, L_t averaged over the latent dimensions, the loss of an (image, step) is
+
+    max[ -A rho_t, -A clip(rho_t, 1 - c, 1 + c) ],    A = clip((r - mean) / (std + 1e-6), -a, a)
+
+averaged over images and steps. There is no KL term. The mean and standard deviation of the rewards are those of
+
+    per-prompt   a running buffer of the prompt's latest rewards, this epoch's included, as published; until the buffer
+                 holds ``min_count`` rewards, those of this epoch's whole batch
+    group        this epoch's images of the same prompt (as GRPO does)
+    batch        this epoch's whole batch
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rfbench.algorithm import Algorithm, Capabilities, Cost
+from rfbench.learner import Learner
+from rfbench.rollout import Rollout
+from rfbench.suite import Settings
+
+
+class DDPOConfig(Settings):
+    """Settings of DDPO."""
+
+    clip_range: float = Field(1e-4, gt=0, description="c of the ratio; to first order in nats per latent dimension")
+    advantage: Literal["per-prompt", "group", "batch"] = Field("per-prompt", description="whose mean and std")
+    advantage_clip: float = Field(5.0, gt=0, description="a, in standard deviations of the reward")
+    buffer_size: int = Field(32, ge=1, description="rewards kept for each prompt")
+    min_count: int = Field(16, ge=1, description="rewards that a buffer must hold before its statistics are used")
+    updates_per_epoch: int = Field(1, ge=1, description="optimiser steps per epoch, each on its share of the images")
+
+
+def ddpo_loss(log_probs: Tensor, log_probs_old: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
+    """The clipped surrogate of (image, step) pairs, ``(m,)`` from three ``(m,)``."""
+    ratio = (log_probs - log_probs_old).exp()
+    return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip_range, 1 + clip_range))
+
+
+class DDPO(Algorithm):
+    """Clipped policy gradient on denoising steps."""
+
+    Config = DDPOConfig
+    capabilities = Capabilities()
+    config: DDPOConfig
+
+    def __init__(self, config: DDPOConfig) -> None:
+        super().__init__(config)
+        self._buffers: dict[str, deque[float]] = {}
+
+    @property
+    def clip_range(self) -> float | None:
+        return self.config.clip_range
+
+    def cost(self, num_images: int, num_steps: int) -> Cost:
+        return Cost(forwards=num_images * num_steps, backwards=num_images * num_steps)
+
+    def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
+        advantages = self._advantages(rollout)
+        log_ratios = torch.zeros_like(rollout.log_probs)
+        order = torch.randperm(rollout.num_images, generator=learner.generator("ddpo", rollout.epoch))
+        total_loss = 0.0
+        for batch in order.tensor_split(self.config.updates_per_epoch):
+            in_batch = torch.zeros(rollout.num_images, rollout.num_steps, dtype=torch.bool)
+            in_batch[batch] = True
+            for chunk in learner.chunks(rollout, where=in_batch):
+                log_probs = learner.log_probs(chunk)
+                advantage = advantages[chunk.images].to(log_probs)
+                losses = ddpo_loss(log_probs, chunk.log_probs_old, advantage, self.config.clip_range)
+                learner.backward(losses.sum() / in_batch.sum())
+                total_loss += float(losses.detach().sum())
+                log_ratios[chunk.index] = (log_probs - chunk.log_probs_old).detach().cpu()
+            learner.step()
+        log_ratios = learner.sum(log_ratios)
+        ratios = log_ratios.double().exp()
+        return {
+            "loss": float(learner.sum(torch.tensor(total_loss))) / log_ratios.numel(),
+            "clip_fraction": float(((ratios - 1).abs() > self.config.clip_range).double().mean()),
+            "ratio_std": float(ratios.std()),
+            "advantage_abs_mean": float(advantages.abs().mean()),
+        }
+
+    def _advantages(self, rollout: Rollout) -> Tensor:
+        """``(images,)`` standardised and clipped rewards."""
+        rewards = rollout.rewards.double()
+        mean, std = self._statistics(rollout, rewards)
+        return ((rewards - mean) / (std + 1e-6)).clamp(-self.config.advantage_clip, self.config.advantage_clip)
+
+    def _statistics(self, rollout: Rollout, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and (population) standard deviation for every image, ``(images,)`` each."""
+        mean = rewards.mean().repeat(len(rewards))
+        std = rewards.std(correction=0).repeat(len(rewards))
+        if self.config.advantage == "batch":
+            return mean, std
+        for group, prompt in enumerate(rollout.prompts):
+            members = rollout.groups == group
+            population = rewards[members]
+            if self.config.advantage == "per-prompt":
+                buffer = self._buffers.setdefault(prompt, deque(maxlen=self.config.buffer_size))
+                buffer.extend(population.tolist())
+                if len(buffer) < self.config.min_count:
+                    continue
+                population = torch.tensor(list(buffer), dtype=torch.float64)
+            mean[members], std[members] = population.mean(), population.std(correction=0)
+        return mean, std
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"buffers": {prompt: list(buffer) for prompt, buffer in self._buffers.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._buffers = {p: deque(values, maxlen=self.config.buffer_size) for p, values in state["buffers"].items()}

@@ -1,0 +1,149 @@
+"""PRDP: Proximal Reward Difference Prediction (Deng et al., CVPR 2024, arXiv 2402.08714).
+
+KL-regularised reward maximisation has the optimum pi*(x_0:T|c) = pi_ref(x_0:T|c) exp(r(x_0, c) / beta) / Z(c).
+Z cancels between two trajectories i, j of one prompt, so pi* is the policy whose log-ratios predict their difference of
+rewards:
+
+    u_i - u_j = (r_i - r_j) / beta,    u = mean over steps of l_t,    l_t = L_t(theta) - L_t(ref)
+
+with L_t the log-density of step t averaged over the latent dimensions. PRDP regresses on that for every pair of a
+prompt, and keeps theta near the policy that sampled by also scoring the stepwise clipped l_t (eq. 19-21, App. G):
+
+    max[ (u_i - u_j - (r_i - r_j)/beta)^2 , (u_i^clip - u_j^clip - (r_i - r_j)/beta)^2 ],
+    l_t^clip = clip(l_t, l_t(old) - eps, l_t(old) + eps)
+
+averaged over the pairs with r_i > r_j. The loss depends on theta through the scalars l_{i,t} alone. So its gradient is
+that of sum c_{i,t} L_{i,t}(theta), with c = dLoss/dl from a pass without gradient: it is accumulated over chunks of
+(image, step) pairs, in memory that does not grow with the number of steps, and is exact.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rfbench.algorithm import Algorithm, Capabilities, Cost
+from rfbench.learner import Learner
+from rfbench.rollout import Rollout
+from rfbench.suite import Settings
+
+
+class PRDPConfig(Settings):
+    """Settings of PRDP; log-ratios are in nats per latent dimension, averaged over steps."""
+
+    beta: float = Field(3.0, gt=0, description="KL weight, in reward units per (nat per latent dimension and step)")
+    clip_range: float | None = Field(1e-3, gt=0, description="eps of the stepwise clip, nats per dimension; none: off")
+    updates_per_epoch: int = Field(1, ge=1, description="K, gradient updates on each epoch's whole batch")
+
+
+class PairLoss(NamedTuple):
+    """The loss and what is worth logging of it; ``loss`` carries the gradient."""
+
+    loss: Tensor  # scalar; 0 without a pair
+    num_pairs: int
+    num_ties: int  # pairs of one prompt with equal rewards, which are left out
+    clipped_pairs: float  # share of the pairs that the clipped branch wins
+    log_ratio_difference_rms: float  # rms of u_i - u_j over the pairs
+    target_rms: float  # rms of (r_i - r_j) / beta over the pairs
+
+
+def prdp_loss(
+    log_probs: Tensor,
+    log_probs_old: Tensor,
+    reference_log_probs: Tensor,
+    rewards: Tensor,
+    groups: Tensor,
+    beta: float,
+    clip_range: float | None,
+) -> PairLoss:
+    """The pair loss of a batch of trajectories.
+
+    Args:
+        log_probs, log_probs_old, reference_log_probs: L_t under theta, the sampling policy and the reference,
+            ``(images, steps)``.
+        rewards, groups: ``(images,)``; pairs are formed inside a group.
+    """
+    same_group = groups[:, None] == groups[None, :]
+    i, j = torch.nonzero(same_group & (rewards[:, None] > rewards[None, :]), as_tuple=True)
+    equal = same_group & (rewards[:, None] == rewards[None, :])
+    num_ties = (int(equal.sum()) - len(groups)) // 2
+    if len(i) == 0:
+        return PairLoss(0.0 * log_probs.sum(), 0, num_ties, 0.0, 0.0, 0.0)
+    target = (rewards[i] - rewards[j]) / beta
+    u = (log_probs - reference_log_probs).mean(1)
+    squared_error = (u[i] - u[j] - target).square()
+    clipped_pairs = 0.0
+    if clip_range is not None:
+        clipped = log_probs.clamp(log_probs_old - clip_range, log_probs_old + clip_range)
+        u_clip = (clipped - reference_log_probs).mean(1)
+        clipped_error = (u_clip[i] - u_clip[j] - target).square()
+        clipped_pairs = float((clipped_error > squared_error).double().mean())
+        squared_error = torch.maximum(squared_error, clipped_error)
+    difference = (u[i] - u[j]).detach()
+    return PairLoss(
+        squared_error.mean(),
+        len(i),
+        num_ties,
+        clipped_pairs,
+        float(difference.square().mean().sqrt()),
+        float(target.square().mean().sqrt()),
+    )
+
+
+class PRDP(Algorithm):
+    """Reward difference prediction with stepwise clipping, online."""
+
+    Config = PRDPConfig
+    capabilities = Capabilities(min_images_per_prompt=2, reference_log_probs=True)
+    config: PRDPConfig
+
+    @property
+    def clip_range(self) -> float | None:
+        return self.config.clip_range
+
+    def cost(self, num_images: int, num_steps: int) -> Cost:
+        pairs, updates = num_images * num_steps, self.config.updates_per_epoch
+        return Cost(forwards=pairs * (2 * updates - 1), backwards=pairs * updates)
+
+    def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        for k in range(self.config.updates_per_epoch):
+            # the first update starts at the policy that sampled, whose log-probs are known
+            log_probs = rollout.log_probs if k == 0 else learner.all_log_probs(rollout)
+            pair_loss, coefficients = self._coefficients(rollout, log_probs)
+            for chunk in learner.chunks(rollout, where=coefficients != 0):
+                weights = coefficients[chunk.index].to(learner.device)
+                learner.backward((weights * learner.log_probs(chunk)).sum())
+            learner.step()
+            if k == 0:
+                metrics["first_loss"] = float(pair_loss.loss.detach())
+            outside = (log_probs - rollout.log_probs).abs() > (self.config.clip_range or float("inf"))
+            metrics["clip_fraction"] = float(outside.double().mean())
+        return metrics | {
+            "loss": float(pair_loss.loss.detach()),
+            "pairs": pair_loss.num_pairs,
+            "ties": pair_loss.num_ties,
+            "clipped_pairs": pair_loss.clipped_pairs,
+            "log_ratio_difference_rms": pair_loss.log_ratio_difference_rms,
+            "target_rms": pair_loss.target_rms,
+        }
+
+    def _coefficients(self, rollout: Rollout, log_probs: Tensor) -> tuple[PairLoss, Tensor]:
+        """The loss, and dLoss/dl ``(images, steps)``, in float64: differences of nearly equal numbers."""
+        assert rollout.reference_log_probs is not None
+        log_ratios = log_probs.double().requires_grad_()
+        pair_loss = prdp_loss(
+            log_ratios,
+            rollout.log_probs.double(),
+            rollout.reference_log_probs.double(),
+            rollout.rewards.double(),
+            rollout.groups,
+            self.config.beta,
+            self.config.clip_range,
+        )
+        pair_loss.loss.backward()
+        assert log_ratios.grad is not None
+        return pair_loss, log_ratios.grad

@@ -1,0 +1,1 @@
+"""The suites that ship with rfbench, and the speed and memory benchmarks."""

@@ -1,0 +1,70 @@
+"""The interface that an algorithm fills in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rfbench.suite import Settings
+
+if TYPE_CHECKING:
+    from rfbench.learner import Learner
+    from rfbench.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an algorithm needs from a rollout; checked against the suite before anything loads.
+
+    Attributes:
+        min_images_per_prompt: smallest group that the objective is defined for.
+        trajectories: whether it trains on trajectories and their log-probs; without, it gets clean latents only.
+        reference_log_probs: whether it needs the reference's log-probs of every trajectory.
+    """
+
+    min_images_per_prompt: int = 1
+    trajectories: bool = True
+    reference_log_probs: bool = False
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Guided network calls of one epoch's update, in (image, step) pairs: the dry run's account of ``update``."""
+
+    forwards: int
+    backwards: int
+
+
+class Algorithm(ABC):
+    """A reward-finetuning algorithm: given an epoch's rollout, update the policy.
+
+    ``update`` may be called with any number of processes: a rollout's scalars are those of all processes, chunks are
+    this process's share, and gradients are summed over processes. So a loss divided by ``rollout.num_images`` is right.
+    """
+
+    Config: ClassVar[type[Settings]] = Settings
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
+        """Updates ``learner.policy`` from one epoch's rollout; returns metrics for its line of ``metrics.jsonl``."""
+
+    @abstractmethod
+    def cost(self, num_images: int, num_steps: int) -> Cost:
+        """Network calls of one ``update`` on ``num_images`` trajectories of ``num_steps`` objective steps."""
+
+    @property
+    def clip_range(self) -> float | None:
+        """The change of a step's log-prob at which the objective clips, in nats per dimension; None: it does not."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must survive a resume, besides the policy and its optimiser: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  # most algorithms have no state
+        """Restores what ``state_dict`` gave."""

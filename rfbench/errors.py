@@ -1,0 +1,17 @@
+"""The errors that rfbench raises on purpose; their messages are part of the interface."""
+
+
+class RfbenchError(Exception):
+    """Something went wrong that the user should read about without a traceback (exit code 1)."""
+
+
+class InputError(RfbenchError):
+    """The user's input cannot work: what is wrong, both values, and what to change (exit code 2)."""
+
+
+class NonFiniteError(RfbenchError):
+    """A reward, loss or gradient became NaN or infinite; the run stops and keeps its last good checkpoint."""
+
+
+class DamagedFileError(RfbenchError):
+    """A file's content is not what its checksum or format promises."""

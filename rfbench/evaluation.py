@@ -1,0 +1,159 @@
+"""Evaluation: the same prompts and the same noise for every algorithm, seed and epoch.
+
+Measures, each as a mean over prompts of the mean over a prompt's images:
+
+- the training reward, and rewards that training never sees;
+- ``kl``: KL of the policy's trajectories from the reference's over the objective's steps, in nats: the expected sum of
+  the steps' closed-form Gaussian KL, along the policy's own samples; ``kl_per_dimension`` is its mean per step and
+  latent dimension, the unit of every beta;
+- ``diversity``: root mean square pixel difference (0 to 1) between images of one prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rfbench import noise
+from rfbench.meter import Meter
+from rfbench.policy import Policy
+from rfbench.processes import Processes
+from rfbench.rewards.base import Reward, score
+from rfbench.rollout import denoise
+from rfbench.schedule import kl_divergence
+from rfbench.suite import Evaluation, EvaluationSet
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A reward and the part it plays: ``"training"`` or ``"held-out"``."""
+
+    name: str
+    reward: Reward
+    role: str
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """One prompt set's evaluation: per-prompt means by measure, and the grid's images."""
+
+    name: str
+    seen: bool
+    images: int
+    per_prompt: dict[str, Tensor]  # (prompts,) each
+    grid: Tensor  # (grid prompts, grid images, 3, H, W) uint8
+
+
+class Evaluator:
+    """Judges the policy on the suite's evaluation sets, apart from training: its own noise, its own account."""
+
+    def __init__(
+        self,
+        settings: Evaluation,
+        prompts: dict[str, list[str]],
+        judges: list[Judge],
+        policy: Policy,
+        processes: Processes,
+        meter: Meter,
+        *,
+        chunk_size: int,
+    ) -> None:
+        self._settings, self._prompts, self._judges = settings, prompts, judges
+        self._policy, self._processes, self._meter = policy, processes, meter
+        self._chunk_size = chunk_size
+
+    def __call__(self, epoch: int) -> list[SetResult]:
+        """Results of every set after ``epoch`` completed epochs."""
+        with self._meter.evaluation():
+            return [self._evaluate(name, settings, epoch) for name, settings in self._settings.sets.items()]
+
+    def records(self, results: list[SetResult], epoch: int) -> list[dict[str, Any]]:
+        """One record per prompt set and measure, for ``evals.jsonl``."""
+        roles = {judge.name: (judge.role, judge.reward.unit) for judge in self._judges}
+        diagnostics = {"kl": "nats", "kl_per_dimension": "nats per latent dimension and step", "diversity": "pixel rms"}
+        roles |= {name: ("diagnostic", unit) for name, unit in diagnostics.items()}
+        return [
+            {
+                "epoch": epoch,
+                "reward_queries": self._meter.counters.reward_queries,
+                "prompts": result.name,
+                "seen": result.seen,
+                "measure": measure,
+                "role": roles[measure][0],
+                "unit": roles[measure][1],
+                "mean": float(values.mean()),
+                "standard_error": float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None,
+                "images": result.images,
+                "per_prompt": [float(f"{value:.5g}") for value in values.tolist()],
+            }
+            for result in results
+            for measure, values in result.per_prompt.items()
+        ]
+
+    @torch.no_grad()
+    def _evaluate(self, name: str, settings: EvaluationSet, epoch: int) -> SetResult:
+        prompts, copies = self._prompts[name], settings.images_per_prompt
+        share = self._processes.share(len(prompts))
+        start, stop = share.start * copies, share.stop * copies
+        measures = {judge.name: torch.zeros(len(prompts) * copies) for judge in self._judges}
+        kl = torch.zeros(len(prompts) * copies)
+        pixels: list[Tensor] = []
+        for first in range(start, stop, self._chunk_size):
+            images = range(first, min(first + self._chunk_size, stop))
+            rows = torch.arange(images.start, images.stop)
+            chunk_prompts = [prompts[image // copies] for image in images]
+            clean, kl[rows] = self._sample(name, chunk_prompts, images)
+            decoded = self._policy.decode(clean)
+            for judge in self._judges:
+                where = f"the evaluation of {name!r} after epoch {epoch}"
+                measures[judge.name][rows] = score(judge.reward, judge.name, decoded, chunk_prompts, where)
+            pixels.append(decoded.cpu())
+        schedule, shape = self._policy.schedule, self._policy.model.latent_shape
+        measures["kl"] = kl
+        measures["kl_per_dimension"] = kl / (len(schedule.objective_steps) * math.prod(shape))
+        per_prompt = {
+            measure: self._processes.sum(values).view(len(prompts), copies).mean(1)
+            for measure, values in measures.items()
+        }
+        own = torch.cat(pixels).unflatten(0, (len(share), copies))
+        if copies > 1:
+            diversity = torch.zeros(len(prompts))
+            diversity[share.start : share.stop] = torch.stack([_diversity(images) for images in own])
+            per_prompt["diversity"] = self._processes.sum(diversity)
+        return SetResult(name, settings.seen, len(prompts) * copies, per_prompt, self._grid(own, share, len(prompts)))
+
+    def _sample(self, name: str, prompts: list[str], images: range) -> tuple[Tensor, Tensor]:
+        """x_0 ``(m, ...)`` and the KL of the objective's steps in nats ``(m,)``."""
+        policy, schedule = self._policy, self._policy.schedule
+        keys = [(self._settings.seed, "evaluation", name, image) for image in images]
+        drawn = noise.normal(keys, (schedule.num_steps + 1, *policy.model.latent_shape)).to(self._processes.device)
+        condition = policy.encode_prompts(prompts)
+        objective_steps = set(schedule.objective_steps.tolist())
+        kl = torch.zeros(len(prompts))
+        clean = drawn[:, 0]
+        for step, (steps, latents, mean, next_latents) in enumerate(denoise(policy, condition, drawn)):
+            if step in objective_steps:
+                reference_mean = policy.step_mean(latents, steps, condition, reference=True)
+                kl += kl_divergence(mean, reference_mean, schedule.sigma[steps]).cpu()
+            clean = next_latents
+        return clean, kl
+
+    def _grid(self, own: Tensor, share: range, num_prompts: int) -> Tensor:
+        """The first images of the first prompts, from all processes."""
+        rows = min(self._settings.grid_prompts, num_prompts)
+        images = own[:, : self._settings.grid_images]
+        grid = torch.zeros(rows, *images.shape[1:], dtype=torch.int32)
+        mine = range(min(share.start, rows), min(share.stop, rows))
+        grid[mine.start : mine.stop] = images[: len(mine)].int()
+        return self._processes.sum(grid).to(torch.uint8)
+
+
+def _diversity(images: Tensor) -> Tensor:
+    """Root mean square pixel difference over the pairs of one prompt's images ``(k, 3, H, W)``, k >= 2."""
+    flat = images.float().flatten(1) / 255
+    i, j = torch.triu_indices(len(flat), len(flat), offset=1)
+    return (flat[i] - flat[j]).square().mean().sqrt()

@@ -1,0 +1,180 @@
+"""What an algorithm's ``update`` works with: chunks, log-probs, gradients, optimiser steps, keyed randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rfbench import noise
+from rfbench.condition import Condition, select
+from rfbench.errors import NonFiniteError
+from rfbench.meter import Meter
+from rfbench.policy import Policy
+from rfbench.processes import Processes
+from rfbench.rollout import Rollout
+from rfbench.suite import Optimizer
+
+
+@dataclass
+class Chunk:
+    """A batch of ``m`` (image, step) pairs of a rollout, steps and images mixed, for one network call.
+
+    Attributes:
+        images: ``(m,)`` rows of the rollout's tensors.
+        columns: ``(m,)`` columns of the rollout's log-probs.
+        steps: ``(m,)`` the denoising steps of those columns.
+        latents, next_latents: ``(m, ...)`` x_t and the sampled x_{t-1}.
+        log_probs_old: ``(m,)`` log-probs when sampled.
+        condition: m rows.
+    """
+
+    images: Tensor
+    columns: Tensor
+    steps: Tensor
+    latents: Tensor
+    next_latents: Tensor
+    log_probs_old: Tensor
+    condition: Condition
+
+    @property
+    def index(self) -> tuple[Tensor, Tensor]:
+        """Where the pairs stand in an ``(images, steps)`` tensor."""
+        return self.images, self.columns
+
+
+class Learner:
+    """The policy, its optimiser and the processes, as an algorithm sees them.
+
+    Attributes:
+        policy: what is finetuned.
+        start_error: largest |log-prob - sampled log-prob| met before the epoch's first optimiser step: the ratio's
+            distance from 1, in nats per dimension.
+        grad_norm: the gradient's global norm before clipping, at the last optimiser step.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        settings: Optimizer,
+        processes: Processes,
+        meter: Meter,
+        *,
+        chunk_size: int,
+        seed: int,
+    ) -> None:
+        self.policy = policy
+        self._processes, self._meter = processes, meter
+        self._chunk_size, self._seed = chunk_size, seed
+        self._max_grad_norm = settings.max_grad_norm
+        self._parameters = list(policy.trainable().values())
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            foreach=True,
+        )
+        self.start_error = 0.0
+        self.grad_norm = 0.0
+        self._untouched = True  # no optimiser step since the rollout
+        self._where = "the start"
+
+    def begin(self, rollout: Rollout) -> None:
+        """Called by the trainer before an epoch's update."""
+        self.start_error = 0.0
+        self._untouched = True
+        self._where = f"epoch {rollout.epoch + 1}"
+
+    @property
+    def device(self) -> torch.device:
+        return self._processes.device
+
+    def chunks(self, rollout: Rollout, where: Tensor | None = None) -> Iterator[Chunk]:
+        """This process's (image, step) pairs in chunks of the sampler's shape, step by step.
+
+        Args:
+            where: ``(images, steps)`` bool; pairs outside of it are left out. All pairs by default.
+        """
+        assert rollout.latents is not None, "the algorithm's capabilities do not ask for trajectories"
+        local = rollout.local
+        wanted = torch.ones(len(local), rollout.num_steps) if where is None else where[local.start : local.stop]
+        all_columns, all_images = torch.nonzero(wanted.T, as_tuple=True)
+        objective_steps = self.policy.schedule.objective_steps.cpu()
+        pairs = zip(all_columns.split(self._chunk_size), all_images.split(self._chunk_size), strict=True)
+        for columns, rows in pairs:
+            if len(rows) == 0:
+                return
+            images, steps = rows + local.start, objective_steps[columns]
+            groups = rollout.groups[images]
+            self._where = f"epoch {rollout.epoch + 1}, among the prompts {_some(rollout.prompts, groups)}"
+            yield Chunk(
+                images=images,
+                columns=columns,
+                steps=steps.to(self.device),
+                latents=rollout.latents[rows, steps].to(self.device),
+                next_latents=rollout.latents[rows, steps + 1].to(self.device),
+                log_probs_old=rollout.log_probs[images, columns].to(self.device),
+                condition=select(rollout.condition, groups.to(self.device)),
+            )
+
+    def log_probs(self, chunk: Chunk) -> Tensor:
+        """The policy's log-probs of a chunk, ``(m,)``, with gradient where gradients are on."""
+        values = self.policy.log_probs(chunk.latents, chunk.next_latents, chunk.steps, chunk.condition)
+        if self._untouched:
+            difference = (values.detach() - chunk.log_probs_old).abs().max()
+            self.start_error = max(self.start_error, float(difference))
+        return values
+
+    @torch.no_grad()
+    def all_log_probs(self, rollout: Rollout) -> Tensor:
+        """The policy's log-probs of a whole rollout, ``(images, steps)``, of all processes, without gradient."""
+        values = torch.zeros_like(rollout.log_probs)
+        for chunk in self.chunks(rollout):
+            values[chunk.index] = self.log_probs(chunk).to(values)
+        return self.sum(values)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The tensor summed over processes: for an ``(images, steps)`` tensor filled chunk by chunk, its gather."""
+        return self._processes.sum(tensor)
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradient of a scalar ``loss``; its normalisation is over the rollout of all processes."""
+        if not loss.isfinite():
+            raise NonFiniteError(f"the loss is {loss.item()} at {self._where}")
+        loss.backward()
+
+    def step(self) -> None:
+        """One optimiser step on the gradient summed over processes and clipped, which is then cleared."""
+        for parameter in self._parameters:
+            if parameter.grad is None:  # no chunk of this process had a gradient
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad = self._processes.sum(parameter.grad)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+        self.grad_norm = float(norm)
+        if not norm.isfinite():
+            raise NonFiniteError(f"the gradient's norm is {norm.item()} at {self._where}")
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._meter.counters.optimizer_steps += 1
+        self._untouched = False
+
+    def generator(self, *key: int | str) -> torch.Generator:
+        """A CPU generator, the same in every process, that depends on the run's seed and ``key`` alone."""
+        return noise.generator(self._seed, "algorithm", *key)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._optimizer.load_state_dict(state)
+
+
+def _some(prompts: list[str], groups: Tensor, limit: int = 3) -> str:
+    """The first few prompts of ``groups``, for an error message."""
+    unique = torch.unique(groups).tolist()
+    shown = ", ".join(repr(prompts[group][:80]) for group in unique[:limit])
+    return shown + (f" and {len(unique) - limit} more" if len(unique) > limit else "")

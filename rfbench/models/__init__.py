@@ -1,0 +1,1 @@
+"""Base models: how a checkpoint becomes something a policy can finetune."""

@@ -1,0 +1,47 @@
+"""What rfbench asks of a base model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rfbench.condition import Condition
+from rfbench.schedule import NoiseSchedule
+from rfbench.suite import Settings
+
+
+class Model(ABC):
+    """A latent diffusion model: a denoiser to finetune, and the frozen parts around it.
+
+    A model is made from its ``Config`` and a device, and loads its weights in ``__init__``.
+
+    Attributes:
+        denoiser: the network that is finetuned; fp32.
+        latent_shape: shape of one latent, without the batch.
+        noise_schedule: what the denoiser was trained with.
+    """
+
+    Config: ClassVar[type[Settings]] = Settings
+    denoiser: nn.Module
+    latent_shape: tuple[int, ...]
+    noise_schedule: NoiseSchedule
+
+    @abstractmethod
+    def encode(self, prompt: str) -> Condition:
+        """One prompt's condition, each tensor with one row; ``""`` gives the unconditional one."""
+
+    @abstractmethod
+    def predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """The output of ``denoiser`` (the trained network or its frozen copy) for latents ``(m, ...)`` at ``(m,)``."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images ``(m, 3, H, W)``, uint8, of clean latents ``(m, ...)``: the one place where pixels become 8-bit."""
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """``(m, 3, H, W)`` in [-1, 1] to 8-bit RGB, rounded as diffusers' image processor does."""
+    return ((images / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

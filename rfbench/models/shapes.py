@@ -1,0 +1,19 @@
+"""The embedded world's base model: a small Stable Diffusion pipeline that ships with rfbench."""
+
+from __future__ import annotations
+
+import torch
+
+from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
+from rfbench.shapes import weights
+from rfbench.suite import Settings
+
+
+class ShapesModel(StableDiffusion):
+    """32x32 images in 4x8x8 latents; weights are stored in fp16, verified, and used in fp32."""
+
+    Config = Settings
+
+    def __init__(self, config: Settings, device: torch.device) -> None:
+        weights.verify()
+        super().__init__(StableDiffusionConfig(path=str(weights.PIPELINE)), device)

@@ -1,0 +1,135 @@
+"""Everything about a run that can be checked and counted before any weights load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rfbench import plugins
+from rfbench.algorithm import Algorithm, Cost
+from rfbench.errors import InputError
+from rfbench.models.base import Model
+from rfbench.prompts.base import PromptSet, epoch_prompts, evaluation_prompts, normalise
+from rfbench.rewards.base import Reward
+from rfbench.suite import AlgorithmSettings, Plugin, Suite
+
+
+@dataclass(frozen=True)
+class Part:
+    """A plugin's class and its validated ``Config``, not yet made."""
+
+    name: str
+    part: Any
+    config: Any
+
+    def make(self, *arguments: Any) -> Any:
+        return self.part(self.config, *arguments)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A valid run of one algorithm on a suite.
+
+    Attributes:
+        label: the algorithm's table in the suite.
+        prompts: the prompt sets by name, opened.
+        evaluation_prompts: each evaluation set's prompts.
+        prompts_per_epoch: groups per epoch; times ``settings.images_per_prompt`` it is the budget.
+    """
+
+    suite: Suite
+    label: str
+    seed: int
+    settings: AlgorithmSettings
+    algorithm: Part
+    model: Part
+    reward: Part
+    held_out_rewards: list[Part]
+    prompts: dict[str, PromptSet]
+    evaluation_prompts: dict[str, list[str]]
+    prompts_per_epoch: int
+
+    @property
+    def objective_steps(self) -> int:
+        """Denoising steps that carry a gradient: neither skipped, nor DDPM's last step, which has no noise."""
+        sampler = self.suite.sampler
+        deterministic = 1 if sampler.kind == "ddpm" else 0
+        return sampler.num_steps - max(sampler.skip_last_steps, deterministic)
+
+    def epoch_cost(self) -> Cost:
+        """Latents through the denoiser in one epoch, sampling and reference included."""
+        images = self.suite.budget.reward_queries_per_epoch
+        steps = self.objective_steps
+        update = self.algorithm.make().cost(images, steps)
+        sampling = images * self.suite.sampler.num_steps
+        reference = images * steps if self.algorithm.part.capabilities.reference_log_probs else 0
+        calls = 2 if self.suite.sampler.guidance_scale != 1 else 1
+        return Cost(calls * (sampling + reference + update.forwards), calls * update.backwards)
+
+    def evaluation_forwards(self) -> int:
+        """Latents through the denoiser in one evaluation: sampling, and the reference for the KL."""
+        images = sum(s.num_prompts * s.images_per_prompt for s in self.suite.evaluation.sets.values())
+        calls = 2 if self.suite.sampler.guidance_scale != 1 else 1
+        return calls * images * (self.suite.sampler.num_steps + self.objective_steps)
+
+    def num_evaluations(self) -> int:
+        epochs, every = self.suite.epochs, self.suite.evaluation.every
+        return epochs // every + 1 + (1 if epochs % every else 0)
+
+
+def make_plan(suite: Suite, label: str, seed: int) -> Plan:
+    """Checks that ``label`` can run on ``suite``; an ``InputError`` says what does not fit and what to change."""
+    settings = suite.settings_for(label)
+    name = settings.algorithm or label
+    algorithm = _part("algorithms", Plugin(name=name, **settings.config))
+    _check_capabilities(algorithm, label, settings)
+    prompts_per_epoch = suite.prompts_per_epoch(label)
+    prompts = {key: _part("prompts", plugin).make() for key, plugin in suite.prompts.items()}
+    epoch_prompts(prompts["train"], prompts_per_epoch, epoch=0, seed=seed)
+    return Plan(
+        suite=suite,
+        label=label,
+        seed=seed,
+        settings=settings,
+        algorithm=algorithm,
+        model=_part("models", suite.model),
+        reward=_part("rewards", suite.reward),
+        held_out_rewards=[_part("rewards", plugin) for plugin in suite.evaluation.held_out_rewards],
+        prompts=prompts,
+        evaluation_prompts=_evaluation_prompts(suite, prompts),
+        prompts_per_epoch=prompts_per_epoch,
+    )
+
+
+def _part(kind: str, plugin: Plugin) -> Part:
+    part = plugins.find(kind, plugin.name)
+    base = {"algorithms": Algorithm, "models": Model, "rewards": Reward, "prompts": PromptSet}[kind]
+    if not (isinstance(part, type) and issubclass(part, base)):
+        raise InputError(f"the {kind.removesuffix('s')} {plugin.name!r} is {part!r}, not a subclass of {base.__name__}")
+    return Part(plugin.name, part, plugins.configure(kind, plugin.name, part.Config, plugin.options))
+
+
+def _check_capabilities(algorithm: Part, label: str, settings: AlgorithmSettings) -> None:
+    needed = algorithm.part.capabilities.min_images_per_prompt
+    if settings.images_per_prompt < needed:
+        raise InputError(
+            f"{label} needs at least {needed} images per prompt, but images_per_prompt is "
+            f"{settings.images_per_prompt}; use --set algorithms.{label}.images_per_prompt={needed} or more"
+        )
+
+
+def _evaluation_prompts(suite: Suite, prompts: dict[str, PromptSet]) -> dict[str, list[str]]:
+    """Each set's prompts; those said to be unseen must not occur in the training set."""
+    chosen = {
+        name: evaluation_prompts(prompts[s.prompts], s.num_prompts, suite.evaluation.seed, name)
+        for name, s in suite.evaluation.sets.items()
+    }
+    training = {normalise(prompt) for prompt in prompts["train"]}
+    for name, evaluation_set in suite.evaluation.sets.items():
+        shared = [prompt for prompt in chosen[name] if normalise(prompt) in training]
+        if shared and not evaluation_set.seen:
+            raise InputError(
+                f"evaluation.sets.{name} is said to be unseen, but {len(shared)} of its {len(chosen[name])} prompts "
+                f"are training prompts, the first {shared[0]!r}; remove them, or set evaluation.sets.{name}.seen=true"
+            )
+    return chosen

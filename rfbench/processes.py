@@ -1,0 +1,44 @@
+"""Several processes behind one small interface; accelerate is used here and nowhere else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rfbench.errors import InputError
+from rfbench.suite import Compute
+
+
+class Processes:
+    """This process among all: its device, its share of the work, and sums over everyone.
+
+    Attributes:
+        device: where this process computes.
+        rank, size: this process's index, and how many there are.
+    """
+
+    def __init__(self, compute: Compute) -> None:
+        from accelerate import Accelerator
+
+        cuda = torch.cuda.is_available()
+        if compute.device == "cuda" and not cuda:
+            raise InputError("compute.device is 'cuda', but torch sees no GPU; use --set compute.device=cpu or auto")
+        self._accelerator = Accelerator(cpu=compute.device == "cpu" or not cuda)
+        self.device: torch.device = self._accelerator.device
+        self.rank: int = self._accelerator.process_index
+        self.size: int = self._accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the run's folder."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """This process's part of ``range(count)``: contiguous, the shares differing by one at most."""
+        return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The tensor summed over processes. Zeros outside of a process's share make this a gather."""
+        if self.size == 1:
+            return tensor
+        return self._accelerator.reduce(tensor.to(self.device), reduction="sum").to(tensor.device)

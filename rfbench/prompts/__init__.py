@@ -1,0 +1,1 @@
+"""Prompt sets: indexable sequences of prompts."""

@@ -1,0 +1,87 @@
+"""A run's folder: ``run.json``, the JSONL records, and the lock that keeps a second writer out."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rfbench.errors import InputError
+
+RECORDS = ("metrics", "evals")
+
+
+class RunFolder:
+    """``<root>/<suite>/<algorithm>/seed-<n>/``, opened by one process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = open(path / ".lock", "w")  # noqa: SIM115  # held until the process ends, however it ends
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{path} is being written by another process; wait, or choose another --out") from None
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    def clear(self) -> None:
+        """Removes what an earlier run left."""
+        for name in RECORDS:
+            (self.path / f"{name}.jsonl").unlink(missing_ok=True)
+        (self.path / "run.json").unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.samples):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def read_run(self) -> dict[str, Any] | None:
+        """``run.json``, or None where there is none."""
+        path = self.path / "run.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def write_run(self, data: dict[str, Any]) -> None:
+        """Replaces ``run.json`` atomically."""
+        write_atomically(self.path / "run.json", json.dumps(data, indent=2, allow_nan=False).encode() + b"\n")
+
+    def append(self, name: str, *records: dict[str, Any]) -> None:
+        """Adds lines to ``<name>.jsonl``, on disk when this returns."""
+        with open(self.path / f"{name}.jsonl", "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes in each record file: what a checkpoint remembers."""
+        paths = {name: self.path / f"{name}.jsonl" for name in RECORDS}
+        return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
+
+    def truncate(self, sizes: dict[str, int]) -> None:
+        """Cuts the record files back to what they were at a checkpoint."""
+        for name, size in sizes.items():
+            path = self.path / f"{name}.jsonl"
+            actual = path.stat().st_size if path.exists() else 0
+            if actual < size:
+                raise InputError(
+                    f"{path} has {actual} bytes, but the checkpoint was written when it had {size}: records were lost; "
+                    "start over with --overwrite"
+                )
+            if actual:
+                os.truncate(path, size)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that a crash leaves either old or new."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,187 @@
+"""What one epoch sampled and scored, and the sampler that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rfbench import noise
+from rfbench.algorithm import Capabilities
+from rfbench.condition import Condition, select
+from rfbench.meter import Meter
+from rfbench.policy import Policy
+from rfbench.processes import Processes
+from rfbench.rewards.base import Reward, score
+from rfbench.schedule import log_density
+
+
+class Transition(NamedTuple):
+    """One denoising step of ``m`` images: ``next_latents`` was drawn from N(mean, sigma^2), mean at ``latents``."""
+
+    steps: Tensor  # (m,) index of the step, the same for all
+    latents: Tensor  # (m, ...)
+    mean: Tensor  # (m, ...)
+    next_latents: Tensor  # (m, ...)
+
+
+@torch.no_grad()
+def denoise(policy: Policy, condition: Condition, noise: Tensor) -> Iterator[Transition]:
+    """Walks the chain from x_T to x_0 with ``noise`` ``(m, steps + 1, ...)``: the initial latent, then each step's."""
+    latents = noise[:, 0]
+    for step in range(policy.schedule.num_steps):
+        steps = torch.full((len(noise),), step, device=noise.device)
+        mean = policy.step_mean(latents, steps, condition)
+        sigma = policy.schedule.sigma[step].to(mean.dtype)
+        next_latents = mean + sigma * noise[:, step + 1]
+        yield Transition(steps, latents, mean, next_latents)
+        latents = next_latents
+
+
+@dataclass
+class Rollout:
+    """One epoch's images, scored.
+
+    Scalars are those of all processes, on the CPU; latents are this process's share, the images ``local``.
+
+    Attributes:
+        epoch: the epoch that sampled it, from 0.
+        prompts: ``(groups,)`` one prompt per group.
+        groups: ``(images,)`` the group, so the prompt, of each image.
+        rewards: ``(images,)`` raw training rewards.
+        log_probs: ``(images, steps)`` log-probs of the objective's steps under the policy that sampled.
+        reference_log_probs: the same under the frozen reference, where the algorithm asks for them.
+        latents: ``(local images, denoising steps + 1, ...)``, None where the algorithm needs no trajectories.
+        clean_latents: ``(local images, ...)``, x_0.
+        condition: one row per group.
+        local: this process's images.
+    """
+
+    epoch: int
+    prompts: list[str]
+    groups: Tensor
+    rewards: Tensor
+    log_probs: Tensor
+    reference_log_probs: Tensor | None
+    latents: Tensor | None
+    clean_latents: Tensor
+    condition: Condition
+    local: range
+
+    @property
+    def num_images(self) -> int:
+        return len(self.groups)
+
+    @property
+    def num_steps(self) -> int:
+        """Denoising steps that carry a gradient."""
+        return self.log_probs.shape[1]
+
+
+class RolloutSampler:
+    """Samples and scores an epoch's images, in chunks of one shape, with noise keyed by (seed, epoch, image)."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        reward: Reward,
+        reward_name: str,
+        processes: Processes,
+        meter: Meter,
+        *,
+        chunk_size: int,
+        seed: int,
+    ) -> None:
+        self._policy, self._reward, self._reward_name = policy, reward, reward_name
+        self._processes, self._meter = processes, meter
+        self._chunk_size, self._seed = chunk_size, seed
+
+    @torch.no_grad()
+    def __call__(
+        self, epoch: int, prompts: Sequence[str], images_per_prompt: int, capabilities: Capabilities
+    ) -> Rollout:
+        """``images_per_prompt`` images of each prompt, from the current policy."""
+        policy, meter, device = self._policy, self._meter, self._processes.device
+        share = self._processes.share(len(prompts))
+        local = range(share.start * images_per_prompt, share.stop * images_per_prompt)
+        groups = torch.arange(len(prompts)).repeat_interleave(images_per_prompt)
+        objective_steps = policy.schedule.objective_steps
+        shape = policy.model.latent_shape
+        num_steps = policy.schedule.num_steps
+
+        with meter.phase("sample"):
+            condition = policy.encode_prompts(prompts)
+        rollout = Rollout(
+            epoch=epoch,
+            prompts=list(prompts),
+            groups=groups,
+            rewards=torch.zeros(len(groups)),
+            log_probs=torch.zeros(len(groups), len(objective_steps)),
+            reference_log_probs=(
+                torch.zeros(len(groups), len(objective_steps)) if capabilities.reference_log_probs else None
+            ),
+            latents=torch.empty(len(local), num_steps + 1, *shape) if capabilities.trajectories else None,
+            clean_latents=torch.empty(len(local), *shape),
+            condition=condition,
+            local=local,
+        )
+        for start in range(local.start, local.stop, self._chunk_size):
+            images = torch.arange(start, min(start + self._chunk_size, local.stop))
+            chunk_condition = select(condition, groups[images].to(device))
+            keys = [(self._seed, "rollout", epoch, int(image)) for image in images]
+            with meter.phase("sample"):
+                drawn = noise.normal(keys, (num_steps + 1, *shape)).to(device)
+                clean = self._sample(rollout, images, chunk_condition, drawn)
+            if rollout.reference_log_probs is not None:
+                with meter.phase("reference"):
+                    self._add_reference(rollout, images, chunk_condition)
+            with meter.phase("decode"):
+                pixels = policy.decode(clean)
+            with meter.phase("reward"):
+                chunk_prompts = [prompts[group] for group in groups[images]]
+                where = f"epoch {epoch + 1}"
+                rollout.rewards[images] = score(self._reward, self._reward_name, pixels, chunk_prompts, where)
+        meter.counters.images += len(groups)
+        meter.counters.reward_queries += len(groups)
+        rollout.rewards = self._processes.sum(rollout.rewards)
+        rollout.log_probs = self._processes.sum(rollout.log_probs)
+        if rollout.reference_log_probs is not None:
+            rollout.reference_log_probs = self._processes.sum(rollout.reference_log_probs)
+        return rollout
+
+    def _sample(self, rollout: Rollout, images: Tensor, condition: Condition, drawn: Tensor) -> Tensor:
+        """Fills the latents and log-probs of a chunk of images; returns x_0 ``(m, ...)``."""
+        schedule = self._policy.schedule
+        column_of = {int(step): column for column, step in enumerate(schedule.objective_steps)}
+        local = images - rollout.local.start
+        clean = drawn[:, 0]
+        for step, (steps, latents, mean, next_latents) in enumerate(denoise(self._policy, condition, drawn)):
+            if rollout.latents is not None:
+                rollout.latents[local, step] = latents.cpu()
+            if rollout.latents is not None and step in column_of:
+                values = log_density(next_latents, mean, schedule.sigma[steps])
+                rollout.log_probs[images, column_of[step]] = values.cpu()
+            clean = next_latents
+        if rollout.latents is not None:
+            rollout.latents[local, -1] = clean.cpu()
+        rollout.clean_latents[local] = clean.cpu()
+        return clean
+
+    def _add_reference(self, rollout: Rollout, images: Tensor, condition: Condition) -> None:
+        """Fills the reference's log-probs of a sampled chunk, in the chunk's own shape: one step at a time."""
+        assert rollout.latents is not None
+        assert rollout.reference_log_probs is not None
+        device = self._processes.device
+        local = images - rollout.local.start
+        for column, step in enumerate(self._policy.schedule.objective_steps):
+            values = self._policy.log_probs(
+                rollout.latents[local, step].to(device),
+                rollout.latents[local, step + 1].to(device),
+                step.repeat(len(images)),
+                condition,
+                reference=True,
+            )
+            rollout.reference_log_probs[images, column] = values.cpu()

@@ -1,0 +1,255 @@
+"""A suite: model, prompts, reward, budget and evaluation as one validated, hashed piece of data.
+
+A suite is a TOML file in ``benchmarks/suites/`` (or any path). ``--set key=value`` overrides any field by its dotted
+name. Two runs are comparable when their suites have the same hash; settings that must not matter for the outcome
+(``compute``, ``description``) and the settings of the algorithms are left out of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rfbench.errors import InputError
+from rfbench.suggest import did_you_mean
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Settings(BaseModel):
+    """A closed set of fields: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Plugin(BaseModel):
+    """Something found by entry point: ``name``, and the fields of the plugin's own ``Config`` beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Sampler(Settings):
+    """How images are drawn, alike in training, reference and evaluation."""
+
+    kind: Literal["ddpm", "ddim"] = Field("ddpm", description="ddpm: ancestral sampling; ddim: DDIM with eta")
+    num_steps: int = Field(50, ge=1, description="denoising steps")
+    eta: float = Field(1.0, ge=0, description="DDIM's noise scale; 1 is ancestral")
+    guidance_scale: float = Field(5.0, ge=1, description="classifier-free guidance; 1 turns it off")
+    skip_last_steps: int = Field(0, ge=0, description="final steps, of vanishing sigma, that carry no gradient")
+
+
+class Finetune(Settings):
+    """Which weights are trained, and so what the frozen reference is."""
+
+    method: Literal["full", "lora"] = Field("full", description="all weights beside a frozen copy, or a LoRA adapter")
+    rank: int = Field(4, ge=1, description="LoRA rank; alpha equals the rank")
+    target_modules: tuple[str, ...] = Field(("to_q", "to_k", "to_v", "to_out.0"), description="LoRA's modules")
+
+
+class Optimizer(Settings):
+    """AdamW and gradient clipping."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(1e-4, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0, description="the gradient's global norm is clipped to this")
+
+
+class Budget(Settings):
+    """What every algorithm of the suite may spend."""
+
+    reward_queries_per_epoch: int = Field(ge=1, description="images scored per epoch: prompts x images per prompt")
+
+
+class EvaluationSet(Settings):
+    """Prompts that are evaluated with the same noise for every algorithm, seed and epoch."""
+
+    prompts: str = Field(description="one of the suite's [prompts] tables")
+    seen: bool = Field(description="whether training draws from these prompts")
+    num_prompts: int = Field(ge=1)
+    images_per_prompt: int = Field(ge=1)
+
+
+class Evaluation(Settings):
+    """When and on what a run is judged. The training reward is always measured."""
+
+    every: int = Field(5, ge=1, description="epochs between evaluations; the first and the last epoch always are")
+    seed: int = Field(0, description="key of the evaluation's prompts and noise, apart from the run's seed")
+    sets: dict[str, EvaluationSet]
+    held_out_rewards: tuple[Plugin, ...] = Field((), description="rewards that training never sees")
+    grid_prompts: int = Field(8, ge=1, description="prompts (rows) of the sample images saved at each evaluation")
+    grid_images: int = Field(4, ge=1, description="images per prompt (columns) of the sample images")
+
+
+class Compute(Settings):
+    """What may change speed and memory, but not the outcome."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of the denoiser; densities stay fp32")
+    chunk_size: int = Field(64, ge=1, description="(image, step) pairs per network call, sampling and training alike")
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints")
+
+
+class AlgorithmSettings(Settings):
+    """How one algorithm (or a named variant of it) spends the suite's budget."""
+
+    algorithm: str | None = Field(None, description="the algorithm's name, where the table's name is a variant's")
+    images_per_prompt: int = Field(8, ge=1, description="group size; prompts per epoch = reward queries / this")
+    optimizer: Optimizer = Optimizer()
+    config: dict[str, Any] = Field({}, description="fields of the algorithm's own Config")
+
+
+class Suite(Settings):
+    """Everything that fixes an experiment but the algorithm and the seed."""
+
+    name: str
+    version: int = Field(ge=1, description="raised whenever a number changes")
+    description: str = ""
+    epochs: int = Field(ge=1)
+    model: Plugin
+    finetune: Finetune = Finetune()
+    sampler: Sampler = Sampler()
+    reward: Plugin
+    prompts: dict[str, Plugin] = Field(description="prompt sets by name; 'train' is the one that training draws from")
+    budget: Budget
+    evaluation: Evaluation
+    compute: Compute = Compute()
+    algorithms: dict[str, AlgorithmSettings] = {}
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> Suite:
+        if "train" not in self.prompts:
+            raise ValueError(f"prompts needs a table [prompts.train]; it has {sorted(self.prompts)}")
+        for name, evaluation_set in self.evaluation.sets.items():
+            if evaluation_set.prompts not in self.prompts:
+                raise ValueError(
+                    f"evaluation.sets.{name}.prompts is {evaluation_set.prompts!r}, which is not among [prompts]"
+                    f"{did_you_mean(evaluation_set.prompts, self.prompts)}"
+                )
+        return self
+
+    def settings_for(self, label: str) -> AlgorithmSettings:
+        """The algorithm's table, or the defaults for an algorithm that the suite does not list."""
+        return self.algorithms.get(label, AlgorithmSettings())
+
+    def prompts_per_epoch(self, label: str) -> int:
+        """Prompts per epoch inside the budget; an ``InputError`` when the group size does not divide it."""
+        queries = self.budget.reward_queries_per_epoch
+        group = self.settings_for(label).images_per_prompt
+        if queries % group:
+            divisors = [d for d in range(1, queries + 1) if queries % d == 0]
+            raise InputError(
+                f"{label}: images_per_prompt {group} does not divide the budget of {queries} reward queries per epoch; "
+                f"use --set algorithms.{label}.images_per_prompt= one of {', '.join(map(str, divisors))}"
+            )
+        return queries // group
+
+    def resolved(self, label: str) -> dict[str, Any]:
+        """The suite as plain data, with the table of ``label`` alone among the algorithms."""
+        data = self.model_dump(mode="json")
+        data["algorithms"] = {label: self.settings_for(label).model_dump(mode="json")}
+        return data
+
+    @property
+    def hash(self) -> str:
+        """Content hash of what two comparable runs share."""
+        data = self.model_dump(mode="json", exclude={"compute", "description", "algorithms"})
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def suite_names() -> list[str]:
+    """The suites that ship with rfbench."""
+    folder = resources.files("rfbench_benchmarks") / "suites"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_suite(name: str, overrides: Sequence[str] = ()) -> Suite:
+    """The suite of that name, or in that TOML file, with ``key.path=value`` overrides applied and validated."""
+    data = _read(name)
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return Suite.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"suite {name}:\n{describe(error, Suite)}") from None
+
+
+def _read(name: str) -> dict[str, Any]:
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"there is no suite file {name}; `rfbench list suites` shows the suites that ship")
+        text = path.read_text(encoding="utf-8")
+    elif name in suite_names():
+        text = (resources.files("rfbench_benchmarks") / "suites" / f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        raise InputError(
+            f"unknown suite {name!r}{did_you_mean(name, suite_names())}; "
+            f"the suites are {', '.join(suite_names())}, or give the path of a .toml file"
+        )
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"suite {name} is not valid TOML: {error}") from None
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """Sets ``key.path=value`` in place; the value is read as TOML, and as a plain string where that fails."""
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        raise InputError(f"--set {override}: expected key=value, for example --set epochs=10")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = path.split(".")
+    table = data
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {override}: {parent!r} is a value, not a table")
+    table[last] = value
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """Pydantic's findings as lines a person can act on, with the nearest known name for an unknown key."""
+    lines = []
+    for problem in error.errors():
+        location = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(model, problem["loc"][:-1])
+            lines.append(f"  unknown key {location}{did_you_mean(str(problem['loc'][-1]), known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {location} is missing")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            given = f" (it is {problem['input']!r})" if location and problem["type"] != "value_error" else ""
+            lines.append(f"  {location}{': ' if location else ''}{message}{given}")
+    return "\n".join(lines)
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The field names of the nested model that ``location`` leads to."""
+    current: Any = model
+    for part in location:
+        fields = getattr(current, "model_fields", None)
+        annotation = fields[part].annotation if fields and part in fields else current
+        arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
+        current = arguments[-1] if arguments else annotation
+    return list(getattr(current, "model_fields", {}))

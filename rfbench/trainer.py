@@ -1,0 +1,300 @@
+"""One run: sample -> score -> update -> evaluate -> record -> checkpoint."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rfbench import checkpoint, environment, samples
+from rfbench.algorithm import Algorithm
+from rfbench.checkpoint import Checkpoint
+from rfbench.errors import InputError, RfbenchError
+from rfbench.evaluation import Evaluator, Judge
+from rfbench.learner import Learner
+from rfbench.meter import Meter
+from rfbench.plan import Plan
+from rfbench.policy import Policy
+from rfbench.processes import Processes
+from rfbench.progress import Progress
+from rfbench.prompts.base import epoch_prompts
+from rfbench.records import RunFolder
+from rfbench.rollout import Rollout, RolloutSampler
+from rfbench.schedule import make_schedule
+
+START_ERROR_WARNING = 0.1  # share of the clip range that the ratio's first distance from 1 may reach unremarked
+
+
+@dataclass
+class Run:
+    """The parts of a run, made and connected; nothing in it touches the disk."""
+
+    plan: Plan
+    processes: Processes
+    meter: Meter
+    policy: Policy
+    algorithm: Algorithm
+    learner: Learner
+    sampler: RolloutSampler
+    evaluator: Evaluator
+
+    def rollout(self, epoch: int) -> Rollout:
+        """Samples and scores the images of ``epoch``, from 0."""
+        plan = self.plan
+        prompts = epoch_prompts(plan.prompts["train"], plan.prompts_per_epoch, epoch, plan.seed)
+        return self.sampler(epoch, prompts, plan.settings.images_per_prompt, self.algorithm.capabilities)
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """One epoch's update of the policy; the algorithm's metrics."""
+        self.learner.begin(rollout)
+        with self.meter.phase("update"):
+            return self.algorithm.update(rollout, self.learner)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "optimizer": self.learner.state_dict(),
+            "algorithm": self.algorithm.state_dict(),
+            "counters": self.meter.counters.as_dict(),
+            "seconds": self.meter.lap(),
+        }
+
+    def restore(self, saved: Checkpoint) -> None:
+        self.policy.load_state_dict(saved.weights)
+        self.learner.load_state_dict(saved.state["optimizer"])
+        self.algorithm.load_state_dict(saved.state["algorithm"])
+        vars(self.meter.counters).update(saved.state["counters"])
+        self.meter.seconds.update(saved.state["seconds"])
+
+
+def make_run(plan: Plan) -> Run:
+    """Loads the model and the rewards, and connects the parts."""
+    suite, seed = plan.suite, plan.seed
+    processes = Processes(suite.compute)
+    device, chunk_size = processes.device, suite.compute.chunk_size
+    meter = Meter(device)
+    model = plan.model.make(device)
+    if suite.compute.gradient_checkpointing:
+        model.denoiser.enable_gradient_checkpointing()
+    sampler_settings = suite.sampler
+    schedule = make_schedule(
+        model.noise_schedule,
+        sampler_settings.num_steps,
+        kind=sampler_settings.kind,
+        eta=sampler_settings.eta,
+        skip_last_steps=sampler_settings.skip_last_steps,
+    )
+    policy = Policy(
+        model,
+        schedule.to(device),
+        guidance_scale=sampler_settings.guidance_scale,
+        finetune=suite.finetune,
+        precision=suite.compute.precision,
+        counters=meter.counters,
+        seed=seed,
+    )
+    reward = plan.reward.make(device)
+    judges = [Judge(plan.reward.name, reward, "training")]
+    judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
+    return Run(
+        plan=plan,
+        processes=processes,
+        meter=meter,
+        policy=policy,
+        algorithm=plan.algorithm.make(),
+        learner=Learner(policy, plan.settings.optimizer, processes, meter, chunk_size=chunk_size, seed=seed),
+        sampler=RolloutSampler(policy, reward, plan.reward.name, processes, meter, chunk_size=chunk_size, seed=seed),
+        evaluator=Evaluator(
+            suite.evaluation, plan.evaluation_prompts, judges, policy, processes, meter, chunk_size=chunk_size
+        ),
+    )
+
+
+def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Runs ``plan`` to its end in ``root/<suite>/<label>/seed-<n>/`` and returns that folder.
+
+    A finished run is left as it is unless ``overwrite``; an unfinished one needs ``resume`` or ``overwrite``.
+    """
+    folder = RunFolder(root / plan.suite.name / plan.label / f"seed-{plan.seed}")
+    earlier = folder.read_run()
+    if earlier is not None and not overwrite:
+        if earlier["status"] == "finished":
+            progress.note(f"{folder.path} is finished already; --overwrite runs it again")
+            return folder.path
+        if not resume:
+            raise InputError(
+                f"{folder.path} holds a run that is {earlier['status']} at epoch {earlier['epoch']} of "
+                f"{earlier['epochs']}; --resume goes on with it, --overwrite starts over"
+            )
+        _check_same(earlier, plan, folder.path)
+    if overwrite:
+        folder.clear()
+    run = make_run(plan)
+    _Training(run, folder, progress).go()
+    return folder.path
+
+
+def _check_same(earlier: dict[str, Any], plan: Plan, path: Path) -> None:
+    before, now = _flat(earlier["suite"]), _flat(plan.suite.resolved(plan.label))
+    different = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if different:
+        shown = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in different[:5])
+        raise InputError(f"{path} cannot be resumed with other settings: {shown}. Restore them, or use --overwrite")
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, dict):
+        return {prefix: data}
+    dot = "." if prefix else ""
+    return {k: v for name, value in data.items() for k, v in _flat(value, f"{prefix}{dot}{name}").items()}
+
+
+class _Training:
+    """The loop of a run and what it leaves in the folder."""
+
+    def __init__(self, run: Run, folder: RunFolder, progress: Progress) -> None:
+        self._run, self._folder, self._progress = run, folder, progress
+        self._epoch = 0  # completed epochs
+        self._started_at = _now()
+
+    def go(self) -> None:
+        run = self._run
+        resumed = self._restore()
+        self._write_run("running")
+        with self._guarded(), self._progress.running(run.plan, run.meter, self._epoch, self._folder.path):
+            if not resumed:
+                self._arrive()
+            while self._epoch < run.plan.suite.epochs:
+                self._train_epoch()
+                self._arrive()
+        self._write_run("finished")
+
+    def _arrive(self) -> None:
+        """What is due after a number of completed epochs: evaluation, then a checkpoint that includes it."""
+        suite, last = self._run.plan.suite, self._epoch == self._run.plan.suite.epochs
+        if last or self._epoch % suite.evaluation.every == 0:
+            self._evaluate()
+        if last or self._epoch % suite.compute.checkpoint_every == 0:
+            self._save()
+        self._write_run("running")
+
+    def _restore(self) -> bool:
+        """Continues from the newest checkpoint; False where there is none, and what was recorded is cleared."""
+        run, folder = self._run, self._folder
+        saved = checkpoint.load_latest(folder.checkpoints, run.processes.device)
+        if saved is None:
+            folder.clear()
+            return False
+        run.restore(saved)
+        folder.truncate(saved.record_sizes)
+        self._epoch = saved.epoch
+        return True
+
+    def _train_epoch(self) -> None:
+        run, before = self._run, self._run.meter.lap()
+        rollout = run.rollout(self._epoch)
+        metrics = run.update(rollout)
+        self._epoch += 1
+        spent = {name: total - before[name] for name, total in run.meter.lap().items()}
+        start_error, clip_range = run.learner.start_error, run.algorithm.clip_range
+        record = {
+            "epoch": self._epoch,
+            "reward_mean": float(rollout.rewards.mean()),
+            "reward_std": float(rollout.rewards.std(correction=0)),
+            "reward_std_within_prompt": _std_within_groups(rollout),
+            **run.meter.counters.as_dict(),
+            "start_error": start_error,
+            "grad_norm": run.learner.grad_norm,
+            **metrics,
+            **{f"{name}_seconds": round(seconds, 4) for name, seconds in spent.items()},
+        }
+        if run.processes.is_main:
+            self._folder.append("metrics", record)
+        self._progress.epoch(record)
+        if clip_range is not None and start_error > START_ERROR_WARNING * clip_range:
+            self._progress.note(
+                f"epoch {self._epoch}: before the first update a log-prob is already {start_error:.1e} away from its "
+                f"sampled value, with a clip range of {clip_range:.1e}; use fp32, or a larger clip range"
+            )
+
+    def _evaluate(self) -> None:
+        run = self._run
+        results = run.evaluator(self._epoch)
+        records = run.evaluator.records(results, self._epoch)
+        if run.processes.is_main:
+            self._folder.append("evals", *records)
+            samples.save(self._folder.samples, self._epoch, results, run.plan.evaluation_prompts)
+        self._progress.evaluation(records)
+
+    def _save(self) -> None:
+        run, folder = self._run, self._folder
+        if run.processes.is_main:
+            state = Checkpoint(self._epoch, run.policy.state_dict(), run.state(), folder.sizes())
+            checkpoint.save(folder.checkpoints, state)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever ends the run, its status says so; SIGTERM counts as an interruption."""
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        previous = signal.signal(signal.SIGTERM, interrupt)
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._write_run("interrupted")
+            raise
+        except RfbenchError as error:
+            self._write_run("failed", str(error))
+            kept = f"The records and the last good checkpoint are in {self._folder.path}"
+            raise type(error)(f"{error}\n{kept}") from error
+        except Exception as error:
+            self._write_run("failed", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def _write_run(self, status: str, error: str | None = None) -> None:
+        run, plan = self._run, self._run.plan
+        if not run.processes.is_main:
+            return
+        self._folder.write_run(
+            {
+                "format": 1,
+                "status": status,
+                "error": error,
+                "suite": plan.suite.resolved(plan.label),
+                "suite_hash": plan.suite.hash,
+                "algorithm": plan.label,
+                "seed": plan.seed,
+                "epoch": self._epoch,
+                "epochs": plan.suite.epochs,
+                "counters": run.meter.counters.as_dict(),
+                "phase_seconds": {name: round(seconds, 3) for name, seconds in run.meter.lap().items()},
+                "peak_memory_bytes": run.meter.peak_memory_bytes(),
+                "trained_parameters": sum(p.numel() for p in run.policy.trainable().values()),
+                "processes": run.processes.size,
+                "device": environment.device_name(run.processes.device),
+                "versions": environment.versions(),
+                "git_commit": environment.git_commit(),
+                "started_at": self._started_at,
+                "updated_at": _now(),
+            }
+        )
+
+
+def _std_within_groups(rollout: Rollout) -> float:
+    """Root mean square deviation of the rewards from their prompt's mean."""
+    sums = torch.zeros(len(rollout.prompts)).index_add(0, rollout.groups, rollout.rewards)
+    means = sums / torch.bincount(rollout.groups)
+    return float((rollout.rewards - means[rollout.groups]).square().mean().sqrt())
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

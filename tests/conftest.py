@@ -1,0 +1,32 @@
+"""Fixtures that several rooms' tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests import tiny
+
+from rfbench.suite import Suite
+
+torch.set_num_threads(1)  # the tests run in parallel processes
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion pipeline folder."""
+    return tiny.make_pipeline(tmp_path_factory.mktemp("pipeline"))
+
+
+@pytest.fixture(scope="session")
+def prompt_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("prompts") / "prompts.txt"
+    path.write_text("\n".join(tiny.PROMPTS), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def suite(pipeline: Path, prompt_file: Path) -> Suite:
+    """A suite on the tiny pipeline that trains three epochs in a second."""
+    return tiny.make_suite(pipeline, prompt_file)

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from rfbench.report import plots, tables
+from rfbench.report.estimates import estimate, pairs
 from rfbench.report.load import Runs, load
 from rfbench.report.selection import select_finished
 from rfbench.report.statistics import stability
@@ -20,6 +21,8 @@ class Comparison:
 
     runs: Runs
     stability: pl.DataFrame
+    estimates: pl.DataFrame
+    pairs: pl.DataFrame
     table: pl.DataFrame
     notes: list[str]
     files: list[Path]
@@ -35,7 +38,8 @@ def compare(folders: Sequence[Path | str], out: Path | str, allow_mixed: bool = 
     table.write_csv(out / "comparison.csv")
     (out / "comparison.md").write_text(tables.to_markdown(table), encoding="utf-8")
     files = [out / "comparison.csv", out / "comparison.md", *_write_plots(runs, out)]
-    return Comparison(runs, statistics, table, notes, files)
+    estimates, paired = estimate(runs.finals, statistics), pairs(runs.finals)
+    return Comparison(runs, statistics, estimates, paired, table, notes, files)
 
 
 def _write_plots(runs: Runs, out: Path) -> list[Path]:

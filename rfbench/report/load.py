@@ -5,7 +5,8 @@ Frames of `Runs` (one `run` value per run folder: its path, as found):
 - `runs`: a row per run: suite, suite_hash, algorithm, seed, status, epoch, epochs, counters, seconds per phase, device.
 - `evals`: one row per (run, epoch, prompts, measure): mean, standard_error, images, reward_queries and `seconds`, the
   training seconds (every phase but evaluation) that the run had used by then.
-- `finals`: the last evaluation of every (run, prompts, measure), with `per_prompt`, the mean of each prompt.
+- `finals`: the last evaluation of every (run, prompts, measure), with the mean of each prompt (`per_prompt`) and what
+  it was in the first evaluation (`start_per_prompt`).
 - `metrics`: one row per (run, epoch), with every numeric metric of the run's algorithm.
 """
 
@@ -38,6 +39,7 @@ EVAL_SCHEMA: dict[str, pl.DataType] = {
     "per_prompt": pl.List(pl.Float64()),
 }
 REQUIRED_IN_EVAL = ("epoch", "reward_queries", "prompts", "seen", "measure", "role", "mean")
+_FINAL_SCHEMA: dict[str, pl.DataType] = EVAL_SCHEMA | {"start_per_prompt": pl.List(pl.Float64())}
 COUNTERS = ("reward_queries", "images", "unet_forwards", "unet_backwards", "optimizer_steps")
 PHASES = ("sample", "decode", "reward", "reference", "update", "evaluate", "other")
 IDENTITY = ("run", "suite", "algorithm", "seed")
@@ -153,8 +155,9 @@ def _read_evals(path: Path, seconds: pl.DataFrame) -> tuple[pl.DataFrame, pl.Dat
     if unique.is_empty():
         problems.append(Problem(str(path), "no usable evaluation"))
     unique = unique.join(seconds, on="epoch", how="left").sort("prompts", "measure", "epoch")
-    last = unique.group_by("prompts", "measure", maintain_order=True).last().select("epoch", *_final_columns())
-    return unique.drop("per_prompt"), last, problems
+    start = pl.col("per_prompt").first().alias("start_per_prompt")
+    last = unique.group_by("prompts", "measure", maintain_order=True).agg(pl.all().last(), start)
+    return unique.drop("per_prompt"), last.select(*_FINAL_SCHEMA), problems
 
 
 def _parse_evals(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
@@ -284,10 +287,6 @@ def _run_schema() -> dict[str, pl.DataType]:
     return schema | {"device": text, "error": text, "updated_at": text}
 
 
-def _final_columns() -> list[str]:
-    return ["prompts", "seen", "measure", "role", "unit", "mean", "standard_error", "per_prompt"]
-
-
 def _no_evals() -> pl.DataFrame:
     return pl.DataFrame(schema=_identity_schema() | EVAL_SCHEMA | {"seconds": pl.Float64()}).drop("per_prompt")
 
@@ -297,4 +296,4 @@ def _no_metrics() -> pl.DataFrame:
 
 
 def _no_finals() -> pl.DataFrame:
-    return pl.DataFrame(schema=_identity_schema() | {c: EVAL_SCHEMA[c] for c in ["epoch", *_final_columns()]})
+    return pl.DataFrame(schema=_identity_schema() | _FINAL_SCHEMA)

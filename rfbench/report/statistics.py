@@ -15,6 +15,10 @@ base model: the first evaluation of every run draws the same images. With best_k
 - collapse_epoch: the first epoch from which every later evaluation, the last one included, lies below
   start + (best_k − start) / 2 by more than 3 of its standard errors: half of the gain, or the base model where nothing
   had been gained, is lost for good and not by chance. Null for a run that did not collapse.
+- queries_to_threshold, seconds_to_threshold: reward queries and training seconds (every phase but evaluation) until
+  the curve first reaches `threshold`, with straight lines between evaluations; null if it never does. The threshold is
+  half-way from the base model to the best algorithm's final mean over seeds, one for all algorithms of a suite,
+  measure and prompt set; null where no algorithm ends above the base.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ STATISTICS = {
     "volatility": pl.Float64(),
     "collapse_epoch": pl.Int64(),
 }
+PANEL = ["suite", "measure", "prompts"]
 
 
 def stability(evals: pl.DataFrame) -> pl.DataFrame:
@@ -50,7 +55,31 @@ def stability(evals: pl.DataFrame) -> pl.DataFrame:
         columns = (curve[c].cast(pl.Float64) for c in ("epoch", "reward_queries", "mean", "standard_error"))
         rows.append(dict(zip(CURVE_KEY, key, strict=True)) | curve_statistics(*(c.to_numpy() for c in columns)))
     schema = {column: evals.schema[column] for column in CURVE_KEY} | STATISTICS
-    return pl.DataFrame(rows, schema=schema).sort(CURVE_KEY)
+    return _with_thresholds(pl.DataFrame(rows, schema=schema), evals).sort(CURVE_KEY)
+
+
+def _with_thresholds(statistics: pl.DataFrame, evals: pl.DataFrame) -> pl.DataFrame:
+    by_algorithm = statistics.group_by(*PANEL, "algorithm").agg(pl.col("start", "final").mean())
+    half_way = (pl.col("start").mean() + pl.col("final").max()) / 2
+    gained = pl.col("final").max() > pl.col("start").mean()
+    thresholds = by_algorithm.group_by(PANEL).agg(pl.when(gained).then(half_way).alias("threshold"))
+    curve = ["run", "prompts", "measure"]
+    points = evals.join(thresholds, on=PANEL).sort("epoch")
+    before = [pl.col(c).shift(1).over(curve).alias(f"{c}_before") for c in ("mean", "reward_queries", "seconds")]
+    crossing = (
+        points.with_columns(before)
+        .filter(pl.col("mean") >= pl.col("threshold"))
+        .unique(curve, keep="first", maintain_order=True)
+    )
+    share = (pl.col("threshold") - pl.col("mean_before")) / (pl.col("mean") - pl.col("mean_before"))
+    reached = crossing.select(
+        *curve,
+        *(
+            (pl.col(f"{c}_before") + share * (pl.col(c) - pl.col(f"{c}_before"))).alias(f"{name}_to_threshold")
+            for c, name in (("reward_queries", "queries"), ("seconds", "seconds"))
+        ),
+    )
+    return statistics.join(thresholds, on=PANEL, how="left").join(reached, on=curve, how="left")
 
 
 def curve_statistics(epochs: Curve, queries: Curve, values: Curve, errors: Curve) -> dict[str, float | int | None]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from rich.console import Console
-from run_writer import SUITE, write_run
 
 from rfbench.errors import InputError
 from rfbench.report import compare, render
+from tests.report.run_writer import SUITE, write_run
 
 
 def two_algorithms(root: Path) -> None:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from run_writer import write_run
 
 from rfbench.errors import InputError
 from rfbench.report import load
+from tests.report.run_writer import write_run
 
 
 def test_a_sound_run_is_read_whole(tmp_path: Path) -> None:

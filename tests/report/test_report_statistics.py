@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_writer import write_run
 
 from rfbench.report import load, stability
 from rfbench.report.statistics import curve_statistics
+from tests.report.run_writer import write_run
 
 
 def statistics(values: list[float], error: float = 0.0) -> dict[str, float | int | None]:

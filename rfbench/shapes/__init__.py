@@ -1,0 +1,1 @@
+"""The embedded world `shapes`: a prompt grammar, a renderer, an exact scorer and weights trained on them."""

@@ -1,0 +1,1 @@
+"""How the weights of the world `shapes` are made: `python -m rfbench.shapes.pretrain --out DIR`."""

@@ -134,7 +134,7 @@ class PRDP(Algorithm):
     def _coefficients(self, rollout: Rollout, log_probs: Tensor) -> tuple[PairLoss, Tensor]:
         """The loss, and dLoss/dl ``(images, steps)``, in float64: differences of nearly equal numbers."""
         assert rollout.reference_log_probs is not None
-        log_ratios = log_probs.double().requires_grad_()
+        log_ratios = log_probs.to(torch.float64, copy=True).requires_grad_()
         pair_loss = prdp_loss(
             log_ratios,
             rollout.log_probs.double(),

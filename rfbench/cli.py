@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True)
+INTERRUPTED = 130  # what typer returns after Ctrl-C
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the suite.")
@@ -58,6 +59,26 @@ def run(
     from rfbench.trainer import train
 
     train(plan, out, _progress(), resume=resume, overwrite=overwrite)
+
+
+@app.command("compare")
+def compare_runs(
+    folders: Annotated[list[Path], typer.Argument(help="Folders with runs, searched at any depth.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where files go; by default 'comparison' in the first folder.")
+    ] = None,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Compare runs of different suites or budgets.")
+    ] = False,
+) -> None:
+    """Compare finished runs: a table here, and CSV, Markdown and a plot in OUT."""
+    from rfbench import report
+
+    comparison = report.compare(folders, out or folders[0] / "comparison", allow_mixed)
+    console.print(report.render(comparison.table))
+    for note in comparison.notes:
+        console.print(note, markup=False, highlight=False)
+    console.print("written: " + ", ".join(map(str, comparison.files)), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("list")
@@ -131,25 +152,22 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _exit_code(arguments: list[str] | None) -> int:
     try:
-        result: Any = app(args=arguments, standalone_mode=False)
+        code: Any = app(args=arguments, standalone_mode=False)
     except InputError as error:
         errors.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     except RfbenchError as error:
         errors.print(f"[bold red]failed:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
-    except KeyboardInterrupt:
-        errors.print("interrupted; --resume goes on from the last checkpoint")
-        return 130
-    except typer.Abort:
-        return 130
     except Exception as error:
         show_usage = getattr(error, "show", None)  # click's usage errors print themselves
         if show_usage is None:
             raise
         show_usage()
         return 2
-    return result if isinstance(result, int) else 0
+    if code == INTERRUPTED:
+        errors.print("interrupted; --resume goes on from the last checkpoint")
+    return code if isinstance(code, int) else 0
 
 
 def _escape(text: str) -> str:

@@ -27,6 +27,8 @@ from rfbench.rollout import denoise
 from rfbench.schedule import kl_divergence
 from rfbench.suite import Evaluation, EvaluationSet
 
+UNITS = {"kl": "nats", "kl_per_dimension": "nats per latent dimension and step", "diversity": "pixel rms"}
+
 
 @dataclass(frozen=True)
 class Judge:
@@ -73,9 +75,8 @@ class Evaluator:
 
     def records(self, results: list[SetResult], epoch: int) -> list[dict[str, Any]]:
         """One record per prompt set and measure, for ``evals.jsonl``."""
-        roles = {judge.name: (judge.role, judge.reward.unit) for judge in self._judges}
-        diagnostics = {"kl": "nats", "kl_per_dimension": "nats per latent dimension and step", "diversity": "pixel rms"}
-        roles |= {name: ("diagnostic", unit) for name, unit in diagnostics.items()}
+        roles = {judge.name: judge.role for judge in self._judges}
+        units = {judge.name: judge.reward.unit for judge in self._judges} | UNITS | self._policy.model.exact_units
         return [
             {
                 "epoch": epoch,
@@ -83,8 +84,8 @@ class Evaluator:
                 "prompts": result.name,
                 "seen": result.seen,
                 "measure": measure,
-                "role": roles[measure][0],
-                "unit": roles[measure][1],
+                "role": roles.get(measure, "diagnostic"),
+                "unit": units[measure],
                 "mean": float(values.mean()),
                 "standard_error": float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None,
                 "images": result.images,
@@ -110,7 +111,7 @@ class Evaluator:
             decoded = self._policy.decode(clean)
             for judge in self._judges:
                 where = f"the evaluation of {name!r} after epoch {epoch}"
-                measures[judge.name][rows] = score(judge.reward, judge.name, decoded, chunk_prompts, where)
+                measures[judge.name][rows] = score(judge.reward, judge.name, decoded, chunk_prompts, where, first)
             pixels.append(decoded.cpu())
         schedule, shape = self._policy.schedule, self._policy.model.latent_shape
         measures["kl"] = kl
@@ -119,6 +120,7 @@ class Evaluator:
             measure: self._processes.sum(values).view(len(prompts), copies).mean(1)
             for measure, values in measures.items()
         }
+        per_prompt |= self._policy.model.exact_measures(self._policy, prompts)
         own = torch.cat(pixels).unflatten(0, (len(share), copies))
         if copies > 1:
             diversity = torch.zeros(len(prompts))

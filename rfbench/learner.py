@@ -46,6 +46,15 @@ class Chunk:
         return self.images, self.columns
 
 
+@dataclass
+class CleanChunk:
+    """A batch of ``m`` of a rollout's images: rows ``images`` ``(m,)``, x_0 ``latents`` ``(m, ...)``, m conditions."""
+
+    images: Tensor
+    latents: Tensor
+    condition: Condition
+
+
 class Learner:
     """The policy, its optimiser and the processes, as an algorithm sees them.
 
@@ -119,6 +128,20 @@ class Learner:
                 next_latents=rollout.latents[rows, steps + 1].to(self.device),
                 log_probs_old=rollout.log_probs[images, columns].to(self.device),
                 condition=select(rollout.condition, groups.to(self.device)),
+            )
+
+    def clean_chunks(self, rollout: Rollout, where: Tensor | None = None) -> Iterator[CleanChunk]:
+        """This process's images in chunks; ``where`` ``(images,)`` bool leaves out the others."""
+        local = rollout.local
+        wanted = torch.ones(len(local), dtype=torch.bool) if where is None else where[local.start : local.stop]
+        for rows in torch.nonzero(wanted).flatten().split(self._chunk_size):
+            if len(rows) == 0:
+                return
+            images = rows + local.start
+            groups = rollout.groups[images]
+            self._where = f"epoch {rollout.epoch + 1}, among the prompts {_some(rollout.prompts, groups)}"
+            yield CleanChunk(
+                images, rollout.clean_latents[rows].to(self.device), select(rollout.condition, groups.to(self.device))
             )
 
     def log_probs(self, chunk: Chunk) -> Tensor:

@@ -143,7 +143,7 @@ class RolloutSampler:
             with meter.phase("reward"):
                 chunk_prompts = [prompts[group] for group in groups[images]]
                 where = f"epoch {epoch + 1}"
-                rollout.rewards[images] = score(self._reward, self._reward_name, pixels, chunk_prompts, where)
+                rollout.rewards[images] = score(self._reward, self._reward_name, pixels, chunk_prompts, where, start)
         meter.counters.images += len(groups)
         meter.counters.reward_queries += len(groups)
         rollout.rewards = self._processes.sum(rollout.rewards)

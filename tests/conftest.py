@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests import tiny
 
 from rfbench.suite import Suite
+from tests import tiny
 
 torch.set_num_threads(1)  # the tests run in parallel processes
 

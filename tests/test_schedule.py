@@ -55,7 +55,9 @@ def test_log_density_is_the_mean_over_dimensions() -> None:
     latents, mean = torch.randn(2, 5, 4, 8, 8, generator=generator)
     sigma = torch.rand(5, generator=generator) + 0.01
     normal = torch.distributions.Normal(mean, sigma.view(-1, 1, 1, 1))
-    torch.testing.assert_close(log_density(latents, mean, sigma), normal.log_prob(latents).mean((1, 2, 3)), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        log_density(latents, mean, sigma), normal.log_prob(latents).mean((1, 2, 3)), atol=1e-6, rtol=1e-6
+    )
 
 
 def test_kl_is_the_sum_over_dimensions() -> None:

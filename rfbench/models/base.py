@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from rfbench.condition import Condition
 from rfbench.schedule import NoiseSchedule
 from rfbench.suite import Settings
+
+if TYPE_CHECKING:
+    from rfbench.policy import Policy
 
 
 class Model(ABC):
@@ -22,12 +26,14 @@ class Model(ABC):
         denoiser: the network that is finetuned; fp32.
         latent_shape: shape of one latent, without the batch.
         noise_schedule: what the denoiser was trained with.
+        exact_units: the unit of each of the ``exact_measures``.
     """
 
     Config: ClassVar[type[Settings]] = Settings
     denoiser: nn.Module
     latent_shape: tuple[int, ...]
     noise_schedule: NoiseSchedule
+    exact_units: ClassVar[dict[str, str]] = {}
 
     @abstractmethod
     def encode(self, prompt: str) -> Condition:
@@ -40,6 +46,10 @@ class Model(ABC):
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """Images ``(m, 3, H, W)``, uint8, of clean latents ``(m, ...)``: the one place where pixels become 8-bit."""
+
+    def exact_measures(self, policy: Policy, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Measures that this model knows in closed form, ``(prompts,)`` each, for the evaluation; most know none."""
+        return {}
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -15,5 +15,5 @@ class ShapesModel(StableDiffusion):
     Config = Settings
 
     def __init__(self, config: Settings, device: torch.device) -> None:
-        weights.verify()
+        weights.verify(weights.WEIGHTS)
         super().__init__(StableDiffusionConfig(path=str(weights.PIPELINE)), device)

@@ -33,8 +33,11 @@ class Reward(ABC):
 
 
 @torch.no_grad()
-def score(reward: Reward, name: str, images: Tensor, prompts: Sequence[str], where: str) -> Tensor:
-    """The reward's scores ``(n,)``, fp32 on the CPU, checked; ``where`` (such as "epoch 3") goes into errors."""
+def score(reward: Reward, name: str, images: Tensor, prompts: Sequence[str], where: str, first: int) -> Tensor:
+    """The reward's scores ``(n,)``, fp32 on the CPU, checked.
+
+    ``where`` (such as "epoch 3") and ``first``, the first image's number there, go into errors.
+    """
     scores = reward(images, prompts)
     if tuple(scores.shape) != (len(images),):
         raise RfbenchError(
@@ -44,9 +47,9 @@ def score(reward: Reward, name: str, images: Tensor, prompts: Sequence[str], whe
     scores = scores.float().cpu()
     broken = torch.nonzero(~scores.isfinite()).flatten().tolist()
     if broken:
-        first = broken[0]
+        worst = broken[0]
         raise NonFiniteError(
-            f"the reward {name!r} gave {scores[first].item()} at {where} for image {first} of its batch, prompt "
-            f"{prompts[first]!r} ({len(broken)} of {len(scores)} scores are not finite)"
+            f"the reward {name!r} gave {scores[worst].item()} at {where} for image {first + worst}, prompt {prompts[worst]!r} "
+            f"({len(broken)} of {len(scores)} scores of its batch are not finite)"
         )
     return scores

@@ -1,0 +1,73 @@
+"""DDPO's loss and advantages against independent transcriptions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rfbench.rollout import Rollout
+from rfbench_algorithms.ddpo import DDPO, DDPOConfig, ddpo_loss
+
+values = st.floats(-3, 3, allow_nan=False)
+
+
+@given(new=values, old=values, advantage=values, clip_range=st.sampled_from([1e-4, 0.1, 1.0]))
+def test_loss_equals_ppo(new: float, old: float, advantage: float, clip_range: float) -> None:
+    """The clipped surrogate as in Schulman et al. 2017, eq. 7, negated."""
+    ratio = math.exp(new - old)
+    clipped = min(max(ratio, 1 - clip_range), 1 + clip_range)
+    expected = -min(ratio * advantage, clipped * advantage)
+    arguments = [torch.tensor([x], dtype=torch.float64) for x in (new, old, advantage)]
+    assert ddpo_loss(*arguments, clip_range).item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+def rollout(prompts: list[str], groups: list[int], rewards: list[float]) -> Rollout:
+    n = len(groups)
+    return Rollout(0, prompts, torch.tensor(groups), torch.tensor(rewards), torch.zeros(n, 1), None, None,
+                   torch.zeros(n, 1), {}, range(n))  # fmt: skip
+
+
+def standardise(rewards: list[float], population: list[float]) -> list[float]:
+    mean = sum(population) / len(population)
+    std = math.sqrt(sum((r - mean) ** 2 for r in population) / len(population))
+    return [min(max((r - mean) / (std + 1e-6), -5), 5) for r in rewards]
+
+
+def test_batch_advantages() -> None:
+    rewards = [1.0, 2.0, 4.0, 8.0]
+    found = DDPO(DDPOConfig(advantage="batch"))._advantages(rollout(["a", "b"], [0, 0, 1, 1], rewards))
+    assert found.tolist() == pytest.approx(standardise(rewards, rewards))
+
+
+def test_group_advantages() -> None:
+    found = DDPO(DDPOConfig(advantage="group"))._advantages(rollout(["a", "b"], [0, 0, 1, 1], [1.0, 2.0, 4.0, 8.0]))
+    assert found.tolist() == pytest.approx(standardise([1, 2], [1, 2]) + standardise([4, 8], [4, 8]))
+
+
+def test_per_prompt_advantages_use_the_buffer_once_it_is_filled() -> None:
+    """A buffer of 4, used from 3 rewards on: new rewards count, the oldest leave, too few fall back to the batch."""
+    algorithm = DDPO(DDPOConfig(advantage="per-prompt", buffer_size=4, min_count=3))
+    epochs: Iterator[tuple[list[float], list[float], list[float]]] = iter(
+        [  # rewards of prompts a, a, b; then the populations that a and b are judged by
+            ([1.0, 2.0, 9.0], [1, 2, 9], [1, 2, 9]),
+            ([3.0, 5.0, 7.0], [1, 2, 3, 5], [3, 5, 7]),
+            ([4.0, 6.0, 8.0], [3, 5, 4, 6], [9, 7, 8]),
+        ]
+    )
+    for rewards, of_a, of_b in epochs:
+        found = algorithm._advantages(rollout(["a", "b"], [0, 0, 1], rewards)).tolist()
+        assert found == pytest.approx(standardise(rewards[:2], of_a) + standardise(rewards[2:], of_b))
+        state = algorithm.state_dict()
+        algorithm = DDPO(algorithm.config)
+        algorithm.load_state_dict(state)
+
+
+def test_advantages_are_clipped() -> None:
+    rewards = [0.0] * 99 + [1.0]  # 9.9 standard deviations out
+    found = DDPO(DDPOConfig(advantage="batch"))._advantages(rollout(["a"], [0] * 100, rewards))
+    assert found.max().item() == 5.0

@@ -1,0 +1,146 @@
+"""Suites and plans: what is wrong is said before anything loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rfbench import plugins
+from rfbench.errors import InputError
+from rfbench.plan import make_plan
+from rfbench.prompts.base import PromptSet, epoch_prompts
+from rfbench.suite import Suite, load_suite, suite_names
+from tests import tiny
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_suite_runs_every_algorithm_that_it_lists(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.name == name
+    assert suite.description
+    for label in suite.algorithms:
+        plan = make_plan(suite, label, seed=0)
+        images = plan.prompts_per_epoch * plan.settings.images_per_prompt
+        assert images == suite.budget.reward_queries_per_epoch
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epoch=3", r"unknown key epoch \(did you mean 'epochs'\?\)"),
+        ("sampler.guidance=3", r"unknown key sampler.guidance \(did you mean 'guidance_scale'\?\)"),
+        ("sampler.num_steps=0", r"sampler.num_steps: Input should be greater than or equal to 1 \(it is 0\)"),
+        ("sampler.kind=euler", r"sampler.kind: Input should be 'ddpm' or 'ddim' \(it is 'euler'\)"),
+        (
+            "algorithms.prdp.optimiser.learning_rate=1",
+            r"unknown key algorithms.prdp.optimiser \(did you mean 'optimizer'",
+        ),
+        ("evaluation.sets.seen.prompts=trian", r"'trian', which is not among \[prompts\] \(did you mean 'train'\?\)"),
+        ("epochs", "--set epochs: expected key=value"),
+        ("epochs.x=1", "--set epochs.x=1: 'epochs' is a value, not a table"),
+    ],
+)
+def test_bad_overrides(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_suite("tiny-shapes", [override])
+
+
+def test_overrides_change_the_hash_only_where_the_outcome_changes() -> None:
+    base = load_suite("tiny-shapes").hash
+    assert load_suite("tiny-shapes", ["epochs=7"]).hash != base
+    assert load_suite("tiny-shapes", ["sampler.guidance_scale=2.0"]).hash != base
+    assert load_suite("tiny-shapes", ["compute.chunk_size=7", "description=x"]).hash == base
+    assert load_suite("tiny-shapes", ["algorithms.prdp.config.beta=1.0"]).hash == base
+
+
+def test_unknown_suite() -> None:
+    with pytest.raises(InputError, match=r"unknown suite 'tiny-shape' \(did you mean 'tiny-shapes'"):
+        load_suite("tiny-shape")
+    with pytest.raises(InputError, match=r"there is no suite file missing\.toml"):
+        load_suite("missing.toml")
+
+
+def test_broken_toml(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text("epochs = = 3")
+    with pytest.raises(InputError, match="is not valid TOML"):
+        load_suite(str(path))
+
+
+@pytest.mark.parametrize(
+    ("label", "changes", "message"),
+    [
+        ("prpd", {}, r"unknown algorithm 'prpd' \(did you mean 'prdp'"),
+        ("prdp", {"model": {"name": "shape"}}, r"unknown model 'shape' \(did you mean 'shapes'"),
+        ("prdp", {"reward": {"name": "jpeg-incompressibility", "qualty": 3}},
+         r"settings of the reward 'jpeg-incompressibility':\n  unknown key qualty \(did you mean 'quality'"),
+        ("prdp", {"algorithms": {"prdp": {"config": {"beta": -1}}}},
+         r"beta: Input should be greater than 0 \(it is -1\)"),
+        ("prdp", {"algorithms": {"prdp": {"images_per_prompt": 1}}},
+         "prdp needs at least 2 images per prompt, but images_per_prompt is 1; use --set .*images_per_prompt=2 or more"),
+        ("prdp", {"algorithms": {"prdp": {"images_per_prompt": 5}}},
+         "images_per_prompt 5 does not divide the budget of 12 reward queries per epoch; use .* 1, 2, 3, 4, 6, 12"),
+        ("ddpo", {"algorithms": {"ddpo": {"images_per_prompt": 1}}},
+         "an epoch needs 12 distinct prompts, but prompts.train has 6"),
+        ("prdp", {"evaluation": {"sets": {"new": {"prompts": "train", "seen": False, "num_prompts": 2,
+                                                  "images_per_prompt": 2}}}},
+         "evaluation.sets.new is said to be unseen, but 2 of its 2 prompts are training prompts"),
+        ("prdp", {"evaluation": {"sets": {"seen": {"prompts": "train", "seen": True, "num_prompts": 9,
+                                                   "images_per_prompt": 2}}}},
+         "num_prompts is 9, but its prompt set has 6"),
+    ],
+)  # fmt: skip
+def test_impossible_runs_are_refused_before_anything_loads(
+    prompt_file: Path, label: str, changes: dict[str, Any], message: str
+) -> None:
+    suite = tiny.make_suite(Path("no such pipeline"), prompt_file, **changes)
+    with pytest.raises(InputError, match=message):
+        make_plan(suite, label, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "holds no prompt"), (b" \n\n", "holds no prompt"), (b"a \xff cat", "not UTF-8"), (None, "cannot be read")],
+)
+def test_prompt_files_that_cannot_be_used(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "prompts.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        make_plan(tiny.make_suite(Path("none"), path), "prdp", seed=0)
+
+
+class Numbers(PromptSet):
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> str:
+        return str(index)
+
+
+def test_epoch_prompts_are_distinct_and_new_until_the_pass_ends() -> None:
+    first_pass = [prompt for epoch in range(4) for prompt in epoch_prompts(Numbers(45), 11, epoch, seed=3)]
+    assert len(set(first_pass)) == 44
+    assert epoch_prompts(Numbers(45), 11, 4, seed=3) != epoch_prompts(Numbers(45), 11, 0, seed=3)
+    assert epoch_prompts(Numbers(45), 11, 2, seed=3) == epoch_prompts(Numbers(45), 11, 2, seed=3)
+    assert epoch_prompts(Numbers(45), 11, 0, seed=3) != epoch_prompts(Numbers(45), 11, 0, seed=4)
+
+
+def test_every_registered_plugin_can_be_imported_and_says_what_it_is() -> None:
+    for kind in plugins.KINDS:
+        for name in plugins.names(kind):
+            assert plugins.find(kind, name).__doc__, f"{kind} {name} has no docstring"
+
+
+def test_unlisted_algorithms_run_with_defaults(prompt_file: Path) -> None:
+    suite: Suite = tiny.make_suite(Path("none"), prompt_file, algorithms={})
+    assert suite.settings_for("prdp").images_per_prompt == 8
+    with pytest.raises(InputError, match="images_per_prompt 8 does not divide the budget of 12"):
+        make_plan(suite, "prdp", seed=0)
+    wider = Suite.model_validate(suite.model_dump() | {"budget": {"reward_queries_per_epoch": 16}})
+    assert make_plan(wider, "prdp", seed=0).prompts_per_epoch == 2

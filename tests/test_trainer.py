@@ -1,0 +1,235 @@
+"""Whole runs on a tiny pipeline: reproducible, undisturbed by evaluation, exactly resumable, and never lost."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rfbench import checkpoint, rollout
+from rfbench.checkpoint import load_latest
+from rfbench.errors import DamagedFileError, InputError, NonFiniteError
+from rfbench.learner import Learner
+from rfbench.progress import Progress
+from rfbench.records import RunFolder
+from rfbench.rewards.jpeg import JpegIncompressibility
+from rfbench.suite import Suite
+from rfbench.trainer import train
+from tests import tiny
+
+
+class Silent(Progress):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def running(self, *_: Any) -> Any:
+        import contextlib
+
+        return contextlib.nullcontext()
+
+    def epoch(self, record: dict[str, Any]) -> None: ...
+
+    def evaluation(self, records: list[dict[str, Any]]) -> None: ...
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def run(suite: Suite, out: Path, label: str = "prdp", **options: Any) -> Path:
+    return train(tiny.plan(suite, label), out, Silent(), **options)
+
+
+def lines(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The records without the durations."""
+    records = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if not key.endswith("seconds")} for record in records]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    (newest,) = (folder / "checkpoints").iterdir()
+    return load_file(newest / "weights.safetensors")
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    assert lines(first, "metrics") == lines(second, "metrics")
+    assert (first / "evals.jsonl").read_bytes() == (second / "evals.jsonl").read_bytes()
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    samples = sorted(path.name for path in (first / "samples").iterdir())
+    assert samples == sorted(path.name for path in (second / "samples").iterdir())
+    assert all((first / "samples" / n).read_bytes() == (second / "samples" / n).read_bytes() for n in samples)
+
+
+@pytest.mark.parametrize("label", ["prdp", "ddpo"])
+def test_two_runs_are_equal(suite: Suite, tmp_path: Path, label: str) -> None:
+    first, second = run(suite, tmp_path / "1", label), run(suite, tmp_path / "2", label)
+    assert [record["epoch"] for record in lines(first, "metrics")] == [1, 2, 3]
+    assert sorted({record["epoch"] for record in lines(first, "evals")}) == [0, 2, 3]
+    assert_same_run(first, second)
+
+
+def test_the_first_evaluation_is_the_same_for_every_algorithm_and_seed(suite: Suite, tmp_path: Path) -> None:
+    short = suite.model_copy(update={"epochs": 1})
+    first = run(short, tmp_path, "prdp")
+    second = train(tiny.plan(short, "ddpo", seed=7), tmp_path, Silent())
+    start = [record for record in lines(first, "evals") if record["epoch"] == 0]
+    assert start == [record for record in lines(second, "evals") if record["epoch"] == 0]
+    assert {r["measure"]: r["mean"] for r in start}["kl"] == 0
+
+
+def test_evaluation_does_not_disturb_training(suite: Suite, tmp_path: Path) -> None:
+    never = suite.model_copy(update={"evaluation": suite.evaluation.model_copy(update={"every": 100})})
+    often, rarely = run(suite, tmp_path / "often"), run(never, tmp_path / "rarely")
+    assert lines(often, "metrics") == lines(rarely, "metrics")
+    assert all(torch.equal(value, weights(rarely)[name]) for name, value in weights(often).items())
+
+
+def kill_at(target: Any, name: str, call: int, before: bool = True) -> None:
+    """Replaces a function by one that kills this process, as `kill -9` does, at its n-th call."""
+    original: Callable[..., Any] = getattr(target, name)
+    calls = 0
+
+    def deadly(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        result = None if before and calls == call else original(*arguments, **options)
+        if calls == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(target, name, deadly)
+
+
+KILLS: dict[str, tuple[Any, str, int, bool]] = {
+    "in the first sampling": (rollout, "log_density", 3, True),
+    "in the second epoch's sampling": (rollout, "log_density", 11, True),
+    "in an update": (Learner, "backward", 17, True),
+    "between the updates of an epoch": (Learner, "step", 3, False),
+    "after the records, before the checkpoint": (checkpoint, "save", 3, True),
+    "while a checkpoint is written": (checkpoint, "save_file", 3, False),
+    "before a checkpoint is complete": (checkpoint, "_sync", 8, True),
+    "between the rename and the clean-up": (checkpoint.os, "rename", 3, False),  # type: ignore[attr-defined]
+    "while records are written": (RunFolder, "append", 4, False),
+}
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_killed_and_resumed_equals_never_stopped(suite: Suite, tmp_path: Path, moment: str) -> None:
+    label = "ddpo" if moment == "in an update" else "prdp"
+
+    def doomed() -> None:
+        kill_at(*KILLS[moment])
+        run(suite, tmp_path / "killed", label)
+
+    process = multiprocessing.get_context("fork").Process(target=doomed)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    killed = tmp_path / "killed" / "tiny" / label / "seed-0"
+    assert json.loads((killed / "run.json").read_text())["status"] == "running"
+    with pytest.raises(InputError, match="--resume goes on with it, --overwrite starts over"):
+        run(suite, tmp_path / "killed", label)
+    resumed = run(suite, tmp_path / "killed", label, resume=True)
+    assert_same_run(resumed, run(suite, tmp_path / "whole", label))
+    assert json.loads((resumed / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_finished_run_is_left_alone(suite: Suite, tmp_path: Path) -> None:
+    short = suite.model_copy(update={"epochs": 1})
+    folder = run(short, tmp_path)
+    content = (folder / "run.json").read_bytes()
+    progress = Silent()
+    train(tiny.plan(short), tmp_path, progress)
+    assert "finished already" in progress.notes[0]
+    assert (folder / "run.json").read_bytes() == content
+    run(short, tmp_path, overwrite=True)
+    assert len(lines(folder, "metrics")) == 1
+
+
+def test_resume_refuses_other_settings(suite: Suite, tmp_path: Path) -> None:
+    folder = run(suite, tmp_path)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
+    with pytest.raises(InputError, match=r"epochs was 3 and is 5.*--overwrite"):
+        run(suite.model_copy(update={"epochs": 5}), tmp_path, resume=True)
+
+
+def test_two_processes_cannot_write_one_folder(suite: Suite, tmp_path: Path) -> None:
+    holder = RunFolder(tmp_path / "tiny" / "prdp" / "seed-0")
+    with pytest.raises(InputError, match="is being written by another process"):
+        run(suite, tmp_path)
+    del holder
+
+
+def test_a_damaged_checkpoint_is_named_with_its_checksum(suite: Suite, tmp_path: Path) -> None:
+    folder = run(suite, tmp_path)
+    (newest,) = (folder / "checkpoints").iterdir()
+    path = newest / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        DamagedFileError, match=rf"{path} is damaged: sha256 is [0-9a-f]{{64}}, expected [0-9a-f]{{64}}"
+    ):
+        load_latest(folder / "checkpoints", torch.device("cpu"))
+
+
+def test_nan_reward_stops_the_run_and_keeps_the_last_good_checkpoint(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, calls = JpegIncompressibility.__call__, 0
+
+    def broken(self: JpegIncompressibility, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        nonlocal calls
+        calls += type(self) is JpegIncompressibility
+        scores = score(self, images, prompts)
+        return scores.index_fill(0, torch.tensor([1]), float("nan")) if calls == 5 else scores  # epoch 2
+
+    monkeypatch.setattr(JpegIncompressibility, "__call__", broken)
+    with pytest.raises(NonFiniteError, match=r"(?s)gave nan at epoch 2 for image 9, prompt 'a.*last good check"):
+        run(suite, tmp_path)
+    folder = tmp_path / "tiny" / "prdp" / "seed-0"
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["status"], record["epoch"]) == ("failed", 1)
+    assert "epoch 2" in record["error"]
+    assert [r["epoch"] for r in lines(folder, "metrics")] == [1]
+    saved = load_latest(folder / "checkpoints", torch.device("cpu"))
+    assert saved is not None
+    assert saved.epoch == 1
+    monkeypatch.setattr(JpegIncompressibility, "__call__", score)
+    assert_same_run(run(suite, tmp_path, resume=True), run(suite, tmp_path / "whole"))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backward = Learner.backward
+    monkeypatch.setattr(Learner, "backward", lambda self, loss: backward(self, loss * float("inf")))
+    with pytest.raises(NonFiniteError, match=r"the loss is -?(inf|nan) at epoch 1, among the prompts 'a"):
+        run(suite, tmp_path)
+
+
+def test_interruption_leaves_a_resumable_folder(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Learner.step
+
+    def interrupted(self: Learner) -> None:
+        monkeypatch.setattr(Learner, "step", step)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Learner, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(suite, tmp_path)
+    folder = tmp_path / "tiny" / "prdp" / "seed-0"
+    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+    assert_same_run(run(suite, tmp_path, resume=True), run(suite, tmp_path / "whole"))

@@ -3,13 +3,32 @@
 >>> from rfbench.report import compare, load
 >>> runs = load(["results"])  # polars frames: runs.runs, runs.evals, runs.finals, runs.metrics
 >>> comparison = compare(["results"], out="report")
->>> comparison.table  # a row per suite, measure, prompt set and algorithm
->>> comparison.stability  # a row per run, measure and prompt set
+>>> comparison.verdicts  # the answer in plain words, per suite
+>>> comparison.table  # polars: a row per suite, measure, prompt set and algorithm
+>>> comparison.estimates  # polars: every statistic over seeds, with its 95 % interval
+>>> comparison.pairs  # polars: every pair of algorithms
+>>> comparison.stability  # polars: every statistic of every run
+>>> comparison.to_json()
 """
 
-from rfbench.report.comparison import Comparison, compare
+from rfbench.report.comparison import Comparison, Plot, compare
+from rfbench.report.estimates import estimate, pairs
 from rfbench.report.load import Problem, Runs, load
 from rfbench.report.statistics import stability
-from rfbench.report.tables import render
+from rfbench.report.terminal import render, render_comparison
+from rfbench.report.verdict import Verdict
 
-__all__ = ["Comparison", "Problem", "Runs", "compare", "load", "render", "stability"]
+__all__ = [
+    "Comparison",
+    "Plot",
+    "Problem",
+    "Runs",
+    "Verdict",
+    "compare",
+    "estimate",
+    "load",
+    "pairs",
+    "render",
+    "render_comparison",
+    "stability",
+]

@@ -44,6 +44,7 @@ STYLE: dict[str, Any] = {
     "figure.dpi": 100,
     "savefig.dpi": 300,
 }
+BASE_LINE: dict[str, Any] = {"color": "#777777", "linewidth": 0.8, "linestyle": (0, (1, 2))}
 X_AXES = {
     "queries": ("reward_queries", "reward queries"),
     "epochs": ("epoch", "epochs"),
@@ -61,21 +62,22 @@ def plotting() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, out: Path, name: str) -> list[Path]:
+def save(figure: Figure, out: Path, name: str) -> tuple[Path, Path]:
     """PNG and SVG, the same bytes for the same data."""
     import matplotlib.pyplot as plt
 
-    paths = [out / f"{name}.png", out / f"{name}.svg"]
-    figure.savefig(paths[0], metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    png, svg = out / f"{name}.png", out / f"{name}.svg"
+    figure.savefig(png, metadata={"Software": None})
+    figure.savefig(svg, metadata={"Date": None, "Creator": None})
     plt.close(figure)
-    return paths
+    return png, svg
 
 
-def reward_curves(evals: pl.DataFrame, x: str = "queries") -> Figure:
+def reward_curves(evals: pl.DataFrame, x: str = "queries", paper: pl.DataFrame | None = None) -> Figure:
     """Each reward against `x` (of `X_AXES`), a panel per reward and prompt set, for the runs of one suite.
 
-    A line is the mean over seeds; its band is one standard deviation over seeds each way.
+    A line is the mean over seeds; its band is one standard deviation over seeds each way. `paper` holds the paper's
+    training curves, drawn thin beside the training reward on seen prompts.
     """
     rewards = order(evals.filter(pl.col("role") != "diagnostic"), pl.col("epoch"))
     panels = rewards.partition_by("measure", "prompts", maintain_order=True)
@@ -84,13 +86,15 @@ def reward_curves(evals: pl.DataFrame, x: str = "queries") -> Figure:
     styles = looks(evals["algorithm"])
     column, label = X_AXES[x]
     for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
+        draw_base(axis, panel)
         for curve in panel.partition_by("algorithm", maintain_order=True):
             draw_curve(axis, curve, column, styles[curve["algorithm"][0]])
-        draw_base(axis, panel)
+        if paper is not None and panel["seen"][0] and panel["role"][0] == "training":
+            draw_paper(axis, paper, column)
         axis.set_title(panel_title(panel), loc="left")
         if index >= len(panels) - columns:
             axis.set_xlabel(label)
-    legend(figure, styles)
+    legend(figure, styles, paper)
     return figure
 
 
@@ -128,21 +132,32 @@ def draw_curve(axis: Axes, curve: pl.DataFrame, column: str, look: Look) -> None
     axis.fill_between(x, y - np.nan_to_num(spread), y + np.nan_to_num(spread), color=look.colour, alpha=0.18, lw=0)
 
 
+def draw_paper(axis: Axes, paper: pl.DataFrame, column: str) -> None:
+    """The paper's curves: thin and without markers, in the colour of their algorithm."""
+    for curve in paper.partition_by("algorithm", maintain_order=True):
+        look = looks(curve["algorithm"])[curve["algorithm"][0]]
+        axis.plot(curve[column], curve["mean"], color=look.colour, linewidth=0.7, alpha=0.75, zorder=2)
+
+
 def draw_base(axis: Axes, panel: pl.DataFrame) -> None:
     """The base model's level: the mean first evaluation."""
     base = panel.filter(pl.col("epoch") == 0)["mean"].mean()
     if isinstance(base, float):
-        axis.axhline(base, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        axis.axhline(base, **BASE_LINE, zorder=1)
 
 
-def legend(figure: Figure, styles: dict[str, Look]) -> None:
-    """Algorithms and the base model, above the panels."""
+def legend(figure: Figure, styles: dict[str, Look], paper: pl.DataFrame | None = None, base: bool = True) -> None:
+    """Algorithms, the base model and the paper's curves, above the panels."""
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], color=s.colour, linestyle=s.line, marker=s.marker, label=name) for name, s in styles.items()
     ]
-    handles.append(Line2D([], [], color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), label="base model"))
+    if base:
+        handles.append(Line2D([], [], label="base model", **BASE_LINE))
+    for name, look in looks(paper["algorithm"] if paper is not None else []).items():
+        handles.append(Line2D([], [], color=look.colour, linewidth=0.7, alpha=0.75, label=f"{name} (paper)"))
+    columns = 4 if figure.get_figwidth() < PAGE_WIDTH else 8
     figure.legend(
-        handles=handles, loc="outside upper center", ncols=min(len(handles), 4), frameon=False, handlelength=2.6
+        handles=handles, loc="outside upper center", ncols=min(len(handles), columns), frameon=False, handlelength=2.6
     )

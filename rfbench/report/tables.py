@@ -1,4 +1,4 @@
-"""The comparison as a frame, and that frame as a terminal table, Markdown and CSV."""
+"""The short comparison table as a frame, as cells of text, and as Markdown."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
-from rich import box
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 ROLES = ["training", "held-out", "diagnostic"]
 SHOWN = ["start", "best", "final", "drawdown"]
+PAPER_HEADINGS = ["method", "paper", "measured here", "gap"]
 HEADINGS = {"start": "start", "best": "best", "final": "final", "drawdown": "largest drop"}
 
 
@@ -41,27 +37,6 @@ def order(frame: pl.DataFrame, *by: pl.Expr, descending: bool = False) -> pl.Dat
     return frame.sort(*fixed, *by, pl.col("algorithm"), descending=[False] * 5 + [descending] * len(by) + [False])
 
 
-def render(summary: pl.DataFrame) -> RenderableType:
-    """The summary for a terminal 80 columns wide: a table per measure and prompt set."""
-    parts: list[RenderableType] = []
-    for suite, rows in suites(summary):
-        parts.append(Text(suite, style="bold"))
-        parts += [_render_block(block) for block in rows.partition_by("measure", "prompts", maintain_order=True)]
-        parts.append(Text(caption(rows) + "\n", style="dim"))
-    return Group(*parts)
-
-
-def _render_block(block: pl.DataFrame) -> Table:
-    shown = cells(block)
-    table = Table(title=Text(f"{shown[0][0]} on {shown[0][1]} prompts"), title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("algorithm", min_width=10, overflow="fold")
-    for heading in ("seeds", *HEADINGS.values()):
-        table.add_column(heading, justify="right")
-    for row in shown:
-        table.add_row(*map(escape, row[2:]))
-    return table
-
-
 def to_markdown(summary: pl.DataFrame) -> str:
     """The summary as Markdown, one table per suite."""
     parts = []
@@ -71,6 +46,28 @@ def to_markdown(summary: pl.DataFrame) -> str:
         lines += [_markdown_row([_plain(cell) for cell in row]) for row in cells(rows)]
         parts.append("\n".join([*lines, "", caption(rows), ""]))
     return "\n".join(parts)
+
+
+def paper_to_markdown(paper: pl.DataFrame) -> str:
+    """The paper's numbers beside the measured ones, as Markdown."""
+    parts = []
+    for suite, rows in suites(paper):
+        lines = [f"## {_plain(suite)} beside the paper", "", _markdown_row(["measure", "prompts", *PAPER_HEADINGS])]
+        lines += [_markdown_row(["---"] * 3 + ["---:"] * 3)]
+        lines += [_markdown_row([_plain(cell) for cell in row]) for row in paper_cells(rows)]
+        parts.append("\n".join([*lines, ""]))
+    return "\n".join(parts)
+
+
+def paper_cells(rows: pl.DataFrame) -> list[list[str]]:
+    """The text of each row of `paper.beside_paper`: measure, prompts, then `PAPER_HEADINGS`."""
+    digits = decimals([rows["paper"]])
+    return [
+        [row["measure"], prompt_set(row), f"{row['method']} (paper)"]
+        + [with_spread(row["paper"], None, digits), with_spread(row["measured"], None, digits)]
+        + ["–" if row["gap"] is None else f"{row['gap']:+.{digits}f}"]
+        for row in rows.iter_rows(named=True)
+    ]
 
 
 def suites(frame: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:

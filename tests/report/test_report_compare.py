@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from rfbench.errors import InputError
-from rfbench.report import compare, render
+from rfbench.report import compare, render, render_comparison
 from tests.report.run_writer import SUITE, write_run
 
 
@@ -46,6 +47,7 @@ def test_the_files_are_written_and_the_same_on_every_call(tmp_path: Path) -> Non
     again = {f.name: f.read_bytes() for f in compare([tmp_path / "toy"], tmp_path / "b").files}
     assert {"comparison.csv", "comparison.md", "comparison.png", "comparison.svg"} <= first.keys()
     assert first == again
+    assert {"held-out.png", "seen-unseen.svg", "estimates.csv", "pairs.csv", "stability.csv"} <= first.keys()
     assert pl.read_csv(tmp_path / "a" / "comparison.csv").height == 8
     assert "| preference (training) | seen | prdp | 3 | 1.000 | 6.000 ± 1.000 |" in first["comparison.md"].decode()
 
@@ -53,8 +55,10 @@ def test_the_files_are_written_and_the_same_on_every_call(tmp_path: Path) -> Non
 def test_the_terminal_table_fits_80_columns(tmp_path: Path) -> None:
     two_algorithms(tmp_path)
     console = Console(width=80, record=True, file=(tmp_path / "terminal").open("w"))
-    console.print(render(compare([tmp_path], tmp_path / "out").table))
-    assert "6.000 ± 1.000" in console.export_text()
+    console.print(render_comparison(compare([tmp_path], tmp_path / "out")))
+    text = console.export_text()
+    assert "6.000 ± 1.000" in text
+    assert "toy: prdp" in text
 
 
 def test_one_seed_says_that_noise_cannot_be_told(tmp_path: Path) -> None:
@@ -151,3 +155,25 @@ def test_markup_in_a_name_is_only_text(tmp_path: Path) -> None:
 def test_torch_is_never_imported() -> None:
     code = "import sys, rfbench.report; print(sorted({'torch', 'diffusers', 'matplotlib', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_json_holds_every_frame(tmp_path: Path) -> None:
+    two_algorithms(tmp_path)
+    comparison = compare([tmp_path], tmp_path / "out")
+    data = json.loads(comparison.to_json())
+    assert data["verdicts"][0]["suite"] == "toy"
+    assert len(data["estimates"]) == comparison.estimates.height
+    assert data["table"][0]["final"] == 6.0
+    assert data["table"][0]["start_spread"] == 0.0
+
+
+@pytest.mark.parametrize("x", ["queries", "epochs", "seconds"])
+def test_every_x_axis_draws(tmp_path: Path, x: str) -> None:
+    two_algorithms(tmp_path)
+    plots = compare([tmp_path], tmp_path / "out", x=x).plots
+    assert [plot.name for plot in plots] == ["comparison", "held-out", "seen-unseen"]
+
+
+def test_an_unknown_x_axis_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="queries, epochs, seconds"):
+        compare([tmp_path], tmp_path / "out", x="steps")

@@ -1,0 +1,186 @@
+"""The answer in plain words, per suite: who wins, by how much, is it noise, who collapsed, does it hold elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from rfbench.report.paper import BASE
+from rfbench.report.tables import decimals, suites
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A headline and the sentences that support or qualify it."""
+
+    suite: str
+    headline: str
+    sentences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.suite}: {self.headline}", *(f"  - {sentence}" for sentence in self.sentences)])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The frames that a verdict rests on: those of `Comparison`, for one suite."""
+
+    estimates: pl.DataFrame
+    pairs: pl.DataFrame
+    stability: pl.DataFrame
+    hacking: pl.DataFrame
+    paper: pl.DataFrame
+
+
+def verdicts(estimates: pl.DataFrame, *others: pl.DataFrame) -> list[Verdict]:
+    """One verdict per suite; the frames in the order of `Evidence`."""
+    return [
+        _verdict(suite, Evidence(rows, *(frame.filter(pl.col("suite") == suite) for frame in others)))
+        for suite, rows in suites(estimates)
+    ]
+
+
+def _verdict(suite: str, evidence: Evidence) -> Verdict:
+    training = evidence.estimates.filter(pl.col("role") == "training")
+    if training.is_empty():
+        return Verdict(suite, "No training reward was evaluated.", ())
+    measure, prompts = training.row(0, named=True)["measure"], training.row(0, named=True)["prompts"]
+    panel = (pl.col("measure") == measure) & (pl.col("prompts") == prompts)
+    finals = training.filter(panel, pl.col("statistic") == "final").sort(
+        "estimate", "algorithm", descending=[True, False]
+    )
+    digits = decimals([finals["estimate"]])
+    place = f"{measure} on {prompts} prompts"
+    headline = _headline(finals, training.filter(panel), evidence.pairs.filter(panel), place, digits)
+    sentences = [
+        *_other_prompts(finals, evidence.pairs, measure, prompts, digits),
+        *_collapses(evidence.stability.filter(panel), digits),
+        *_held_out(evidence.hacking.filter(pl.col("prompts") == prompts)),
+        *_speed(training.filter(panel)),
+        *_paper(evidence.paper, digits),
+    ]
+    return Verdict(suite, headline, tuple(sentences))
+
+
+def _headline(finals: pl.DataFrame, panel: pl.DataFrame, pairs: pl.DataFrame, place: str, digits: int) -> str:
+    ranked = finals["algorithm"].to_list()
+    first = finals.row(0, named=True)
+    gain = panel.filter(pl.col("algorithm") == ranked[0], pl.col("statistic") == "gain").row(0, named=True)
+    seeds = _seeds(finals)
+    if len(ranked) == 1:
+        return f"{ranked[0]} changes {place} by {_signed(gain, digits)} ({seeds}); there is nothing to compare it with."
+    against = {row["other"]: row for row in pairs.filter(pl.col("algorithm") == ranked[0]).iter_rows(named=True)}
+    final = f"{first['estimate']:.{digits}f}"
+    if any(row["low"] is None for row in against.values()):
+        return f"{ranked[0]} ends highest, {final} in {place}, but with one seed this cannot be told from noise."
+    level = [name for name in ranked[1:] if against[name]["low"] <= 0]
+    if level:
+        return f"No clear winner: {_and([ranked[0], *level])} cannot be told apart in {place} ({seeds})."
+    lead = _signed(against[ranked[1]] | {"estimate": against[ranked[1]]["difference"]}, digits)
+    if gain["low"] is not None and gain["low"] <= 0:
+        return f"{ranked[0]} ends highest in {place}, {lead} above {ranked[1]}, but not above the base model ({seeds})."
+    return f"{ranked[0]} wins: it ends at {final} in {place}, {lead} above {ranked[1]}, the next best ({seeds})."
+
+
+def _other_prompts(finals: pl.DataFrame, pairs: pl.DataFrame, measure: str, prompts: str, digits: int) -> list[str]:
+    """How the lead over the runner-up fares on every other prompt set."""
+    if finals.height < 2:
+        return []
+    first, second = finals["algorithm"][0], finals["algorithm"][1]
+    elsewhere = pairs.filter(pl.col("measure") == measure, pl.col("prompts") != prompts)
+    sentences = []
+    for row in elsewhere.iter_rows(named=True):
+        if {row["algorithm"], row["other"]} != {first, second}:
+            continue
+        lead = _signed(row | {"estimate": row["difference"]}, digits)
+        noise = row["low"] is None or row["low"] <= 0
+        doubt = ", which cannot be told from noise" if noise else ""
+        order = "the lead holds" if row["algorithm"] == first and not noise else f"{row['algorithm']} is ahead"
+        seen = "seen" if row["seen"] else "unseen"
+        where = row["prompts"] if row["prompts"] == seen else f"{row['prompts']} ({seen})"
+        sentences.append(f"On {where} prompts {order}: {lead} above {row['other']}{doubt}.")
+    return sentences
+
+
+def _collapses(stability: pl.DataFrame, digits: int) -> list[str]:
+    sentences, steady = [], []
+    for (algorithm,), runs in stability.sort("algorithm").group_by("algorithm", maintain_order=True):
+        epochs = runs["collapse_epoch"].drop_nulls()
+        if epochs.is_empty():
+            steady.append(str(algorithm))
+            continue
+        earliest, latest, worst = min(epochs), max(epochs), max(runs["drawdown"])
+        when = f"epoch {earliest}" if earliest == latest else f"epochs {earliest} to {latest}"
+        sentences.append(
+            f"{algorithm} collapsed in {len(epochs)} of {_count(runs.height, 'seed')}, at {when}; "
+            f"its largest drop from the best was {worst:.{digits}f}."
+        )
+    if steady:
+        sentences.append(f"{_and(steady)} did not collapse in any seed.")
+    return sentences
+
+
+def _held_out(hacking: pl.DataFrame) -> list[str]:
+    sentences = []
+    for row in hacking.iter_rows(named=True):
+        digits = decimals([pl.Series([row["estimate"]])])
+        change = _signed(row, min(digits, 4))
+        text = {
+            "hacked": f"{row['algorithm']} hacks the reward: {change} on {row['measure']}, which was not trained.",
+            "carries over": f"{row['algorithm']} also gains {change} on {row['measure']}, which was not trained.",
+            "does not carry over": f"{row['algorithm']}'s gain does not carry over to {row['measure']}: {change}.",
+        }.get(row["verdict"])
+        sentences += [text] if text else []
+    return sentences
+
+
+def _speed(panel: pl.DataFrame) -> list[str]:
+    reached = panel.filter(pl.col("statistic") == "queries_to_threshold").sort("estimate", "algorithm")
+    seeds = dict(panel.filter(pl.col("statistic") == "final").select("algorithm", "seeds").iter_rows())
+    parts = []
+    for row in reached.iter_rows(named=True):
+        some = (
+            ""
+            if row["seeds"] == seeds[row["algorithm"]]
+            else f" (in {row['seeds']} of {seeds[row['algorithm']]} seeds)"
+        )
+        parts.append(f"{row['algorithm']} {row['estimate']:,.0f}{some}")
+    never = sorted(seeds.keys() - set(reached["algorithm"]))
+    if not parts:
+        return []
+    text = f"Reward queries to half of the best final gain: {', '.join(parts)}"
+    return [f"{text}; never: {', '.join(never)}." if never else f"{text}."]
+
+
+def _paper(paper: pl.DataFrame, digits: int) -> list[str]:
+    base = paper.filter(pl.col("method") == BASE, pl.col("measured").is_not_null())
+    return [
+        f"Calibration on {row['prompts']}: the base model scores {row['measured']:.{digits}f} here and "
+        f"{row['paper']:.{digits}f} in the paper ({row['gap']:+.{digits}f})."
+        for row in base.iter_rows(named=True)
+    ]
+
+
+def _signed(row: Row, digits: int) -> str:
+    """'+0.68 [0.55, 0.82]'."""
+    value = f"{row['estimate']:+.{digits}f}"
+    return value if row["low"] is None else f"{value} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+
+
+def _seeds(finals: pl.DataFrame) -> str:
+    counts = finals["seeds"]
+    if counts.n_unique() == 1:
+        return f"{_count(counts[0], 'seed')} each" if len(counts) > 1 else _count(counts[0], "seed")
+    return ", ".join(f"{row['algorithm']}: {_count(row['seeds'], 'seed')}" for row in finals.iter_rows(named=True))
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -62,12 +62,12 @@ def paper_to_markdown(paper: pl.DataFrame) -> str:
 def paper_cells(rows: pl.DataFrame) -> list[list[str]]:
     """The text of each row of `paper.beside_paper`: measure, prompts, then `PAPER_HEADINGS`."""
     digits = decimals([rows["paper"]])
-    return [
-        [row["measure"], prompt_set(row), f"{row['method']} (paper)"]
-        + [with_spread(row["paper"], None, digits), with_spread(row["measured"], None, digits)]
-        + ["–" if row["gap"] is None else f"{row['gap']:+.{digits}f}"]
-        for row in rows.iter_rows(named=True)
-    ]
+    result = []
+    for row in rows.iter_rows(named=True):
+        values = [with_spread(row[column], None, digits) for column in ("paper", "measured")]
+        gap = "–" if row["gap"] is None else f"{row['gap']:+.{digits}f}"
+        result.append([row["measure"], prompt_set(row), f"{row['method']} (paper)", *values, gap])
+    return result
 
 
 def suites(frame: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:

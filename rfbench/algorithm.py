@@ -21,19 +21,27 @@ class Capabilities:
         min_images_per_prompt: smallest group that the objective is defined for.
         trajectories: whether it trains on trajectories and their log-probs; without, it gets clean latents only.
         reference_log_probs: whether it needs the reference's log-probs of every trajectory.
+        off_policy: whether its objective is defined for trajectories that another policy sampled.
     """
 
     min_images_per_prompt: int = 1
     trajectories: bool = True
     reference_log_probs: bool = False
+    off_policy: bool = False
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Guided network calls of one epoch's update, in (image, step) pairs: the dry run's account of ``update``."""
+    """Network calls of one epoch's update, in (image, step) pairs: the dry run's account of ``update``.
+
+    Attributes:
+        forwards, backwards: how many; of the policy and the reference together.
+        guided: whether a call evaluates both branches of the guidance, and so counts twice.
+    """
 
     forwards: int
     backwards: int
+    guided: bool = True
 
 
 class Algorithm(ABC):
@@ -54,8 +62,8 @@ class Algorithm(ABC):
         """Updates ``learner.policy`` from one epoch's rollout; returns metrics for its line of ``metrics.jsonl``."""
 
     @abstractmethod
-    def cost(self, num_images: int, num_steps: int) -> Cost:
-        """Network calls of one ``update`` on ``num_images`` trajectories of ``num_steps`` objective steps."""
+    def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:
+        """Network calls of one ``update`` on a rollout of that size, with ``num_steps`` objective steps."""
 
     @property
     def clip_range(self) -> float | None:

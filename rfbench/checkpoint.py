@@ -78,7 +78,7 @@ def load_latest(folder: Path, device: torch.device) -> Checkpoint | None:
         verify(newest / name, expected)
     return Checkpoint(
         epoch=manifest["epoch"],
-        weights=load_file(newest / "weights.safetensors", device=str(device)),
+        weights=load_file(newest / "weights.safetensors"),
         state=torch.load(newest / "state.pt", map_location=device, weights_only=True),
         record_sizes=manifest["record_sizes"],
     )

@@ -133,8 +133,10 @@ def _print_estimate(plan: Plan) -> None:
 
 
 def _progress() -> Progress:
-    from rfbench.progress import Lines, LiveDisplay
+    from rfbench.progress import Lines, LiveDisplay, Quiet
 
+    if os.environ.get("RANK", "0") != "0":
+        return Quiet()
     return LiveDisplay(console) if console.is_terminal else Lines(console)
 
 
@@ -147,7 +149,12 @@ def _quiet_libraries() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted."""
-    sys.exit(_exit_code(arguments))
+    code = _exit_code(arguments)
+    if "RANK" in os.environ:  # one of several processes, whose communication threads can crash an ordinary exit
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _exit_code(arguments: list[str] | None) -> int:

@@ -9,6 +9,10 @@ class InputError(RfbenchError):
     """The user's input cannot work: what is wrong, both values, and what to change (exit code 2)."""
 
 
+class InterfaceError(RfbenchError):
+    """A plugin did not keep to the interface: what it did, and where."""
+
+
 class NonFiniteError(RfbenchError):
     """A reward, loss or gradient became NaN or infinite; the run stops and keeps its last good checkpoint."""
 

@@ -10,6 +10,7 @@ import torch
 
 from rfbench.condition import stack
 from rfbench.plan import Plan
+from rfbench.processes import Processes
 from rfbench.trainer import make_run
 
 
@@ -33,7 +34,7 @@ class Estimate:
 
 def estimate(plan: Plan) -> Estimate:
     """Loads the model and times one chunk forward, and one forward and backward."""
-    run = make_run(plan)
+    run = make_run(plan, Processes(plan.suite.compute))
     policy, suite = run.policy, plan.suite
     chunk_size, device = suite.compute.chunk_size, run.processes.device
     shape = policy.model.latent_shape

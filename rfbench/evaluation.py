@@ -112,7 +112,7 @@ class Evaluator:
             for judge in self._judges:
                 where = f"the evaluation of {name!r} after epoch {epoch}"
                 measures[judge.name][rows] = score(judge.reward, judge.name, decoded, chunk_prompts, where, first)
-            pixels.append(decoded.cpu())
+            pixels.append(self._policy.model.pictures(decoded).cpu())
         schedule, shape = self._policy.schedule, self._policy.model.latent_shape
         measures["kl"] = kl
         measures["kl_per_dimension"] = kl / (len(schedule.objective_steps) * math.prod(shape))

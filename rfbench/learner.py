@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rfbench import noise
 from rfbench.condition import Condition, select
-from rfbench.errors import NonFiniteError
+from rfbench.errors import InterfaceError, NonFiniteError
 from rfbench.meter import Meter
 from rfbench.policy import Policy
 from rfbench.processes import Processes
@@ -61,7 +61,7 @@ class Learner:
     Attributes:
         policy: what is finetuned.
         start_error: largest |log-prob - sampled log-prob| met before the epoch's first optimiser step: the ratio's
-            distance from 1, in nats per dimension.
+            distance from 1, in nats per dimension; None where none was computed.
         grad_norm: the gradient's global norm before clipping, at the last optimiser step.
     """
 
@@ -87,16 +87,23 @@ class Learner:
             weight_decay=settings.weight_decay,
             foreach=True,
         )
-        self.start_error = 0.0
+        self.start_error: float | None = None
         self.grad_norm = 0.0
         self._untouched = True  # no optimiser step since the rollout
         self._where = "the start"
 
     def begin(self, rollout: Rollout) -> None:
         """Called by the trainer before an epoch's update."""
-        self.start_error = 0.0
+        self.start_error = None
         self._untouched = True
         self._where = f"epoch {rollout.epoch + 1}"
+
+    def end(self) -> None:
+        """Called by the trainer after an epoch's update: every gradient must have become an optimiser step."""
+        if self._untouched:
+            raise InterfaceError(f"no update in {self._where}: learner.step() was never called")
+        if any(parameter.grad is not None for parameter in self._parameters):
+            raise InterfaceError(f"a gradient was left over at {self._where}: call learner.step() after learner.backward()")
 
     @property
     def device(self) -> torch.device:
@@ -144,13 +151,22 @@ class Learner:
                 images, rollout.clean_latents[rows].to(self.device), select(rollout.condition, groups.to(self.device))
             )
 
+    def split(self, count: int) -> Iterator[Tensor]:
+        """This process's positions among the ``count`` of a batch of the algorithm's own, in pieces of a chunk's size."""
+        share = self._processes.share(count)
+        yield from (piece for piece in torch.arange(share.start, share.stop).split(self._chunk_size) if len(piece))
+
     def log_probs(self, chunk: Chunk) -> Tensor:
         """The policy's log-probs of a chunk, ``(m,)``, with gradient where gradients are on."""
         values = self.policy.log_probs(chunk.latents, chunk.next_latents, chunk.steps, chunk.condition)
-        if self._untouched:
-            difference = (values.detach() - chunk.log_probs_old).abs().max()
-            self.start_error = max(self.start_error, float(difference))
+        self.note_start(values, chunk.log_probs_old)
         return values
+
+    def note_start(self, log_probs: Tensor, log_probs_old: Tensor) -> None:
+        """Notes the ``start_error`` of ``(m,)`` log-probs of this epoch's own pairs; not after an optimiser step."""
+        if self._untouched and len(log_probs):
+            difference = float((log_probs.detach() - log_probs_old).abs().max())
+            self.start_error = max(self.start_error or 0.0, difference)
 
     @torch.no_grad()
     def all_log_probs(self, rollout: Rollout) -> Tensor:
@@ -166,6 +182,10 @@ class Learner:
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradient of a scalar ``loss``; its normalisation is over the rollout of all processes."""
+        if loss.dim() > 0:
+            raise InterfaceError(f"the loss has shape {tuple(loss.shape)} at {self._where}: backward takes a scalar")
+        if not loss.requires_grad:
+            raise InterfaceError(f"the loss at {self._where} has no gradient: it does not depend on the policy")
         if not loss.isfinite():
             raise NonFiniteError(f"the loss is {loss.item()} at {self._where}")
         loss.backward()

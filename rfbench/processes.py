@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor
 
@@ -27,11 +29,23 @@ class Processes:
         self.device: torch.device = self._accelerator.device
         self.rank: int = self._accelerator.process_index
         self.size: int = self._accelerator.num_processes
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        wanted = compute.processes or launched
+        if not self.size == launched == wanted:
+            raise InputError(
+                f"{wanted} processes were asked for and {launched} were launched, but {self.size} take part; start "
+                "them with `torchrun --nproc-per-node N -m rfbench run ...` (or `accelerate launch --multi_gpu`), "
+                "and check compute.processes"
+            )
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes the run's folder."""
         return self.rank == 0
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+        self._accelerator.wait_for_everyone()
 
     def share(self, count: int) -> range:
         """This process's part of ``range(count)``: contiguous, the shares differing by one at most."""

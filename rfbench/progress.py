@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,25 @@ class Progress(ABC):
     @abstractmethod
     def note(self, message: str) -> None:
         """Something to say once."""
+
+
+class Quiet(Progress):
+    """Says nothing, and keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def running(self, plan: Plan, meter: Meter, epoch: int, folder: Path) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Not shown."""
+
+    def evaluation(self, records: list[dict[str, Any]]) -> None:
+        """Not shown."""
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
 
 class Lines(Progress):

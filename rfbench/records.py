@@ -15,10 +15,12 @@ RECORDS = ("metrics", "evals")
 
 
 class RunFolder:
-    """``<root>/<suite>/<algorithm>/seed-<n>/``, opened by one process at a time."""
+    """``<root>/<suite>/<algorithm>/seed-<n>/``, with one writer at a time; other processes of a run only read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writer: bool = True) -> None:
         self.path = path
+        if not writer:
+            return
         path.mkdir(parents=True, exist_ok=True)
         self._lock = open(path / ".lock", "w")  # noqa: SIM115  # held until the process ends, however it ends
         try:

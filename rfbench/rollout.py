@@ -17,6 +17,7 @@ from rfbench.policy import Policy
 from rfbench.processes import Processes
 from rfbench.rewards.base import Reward, score
 from rfbench.schedule import log_density
+from rfbench.suite import AlgorithmSettings
 
 
 class Transition(NamedTuple):
@@ -29,12 +30,12 @@ class Transition(NamedTuple):
 
 
 @torch.no_grad()
-def denoise(policy: Policy, condition: Condition, noise: Tensor) -> Iterator[Transition]:
+def denoise(policy: Policy, condition: Condition, noise: Tensor, *, reference: bool = False) -> Iterator[Transition]:
     """Walks the chain from x_T to x_0 with ``noise`` ``(m, steps + 1, ...)``: the initial latent, then each step's."""
     latents = noise[:, 0]
     for step in range(policy.schedule.num_steps):
         steps = torch.full((len(noise),), step, device=noise.device)
-        mean = policy.step_mean(latents, steps, condition)
+        mean = policy.step_mean(latents, steps, condition, reference=reference)
         sigma = policy.schedule.sigma[step].to(mean.dtype)
         next_latents = mean + sigma * noise[:, step + 1]
         yield Transition(steps, latents, mean, next_latents)
@@ -52,7 +53,8 @@ class Rollout:
         prompts: ``(groups,)`` one prompt per group.
         groups: ``(images,)`` the group, so the prompt, of each image.
         rewards: ``(images,)`` raw training rewards.
-        log_probs: ``(images, steps)`` log-probs of the objective's steps under the policy that sampled.
+        log_probs: ``(images, steps)`` log-probs of the objective's steps under the policy as it was at this moment,
+            before the epoch's update. That is the policy that sampled, unless the suite samples from the reference.
         reference_log_probs: the same under the frozen reference, where the algorithm asks for them.
         latents: ``(local images, denoising steps + 1, ...)``, None where the algorithm needs no trajectories.
         clean_latents: ``(local images, ...)``, x_0.

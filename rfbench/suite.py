@@ -103,6 +103,7 @@ class Compute(Settings):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of the denoiser; densities stay fp32")
     chunk_size: int = Field(64, ge=1, description="(image, step) pairs per network call, sampling and training alike")
     gradient_checkpointing: bool = False
+    processes: int | None = Field(None, ge=1, description="processes that must take part; None takes what is launched")
     checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints")
 
 
@@ -111,6 +112,10 @@ class AlgorithmSettings(Settings):
 
     algorithm: str | None = Field(None, description="the algorithm's name, where the table's name is a variant's")
     images_per_prompt: int = Field(8, ge=1, description="group size; prompts per epoch = reward queries / this")
+    sample_from: Literal["policy", "reference"] = Field(
+        "policy", description="whose images are scored: the policy's (online), or the frozen reference's (offline)"
+    )
+    shared_initial_latents: bool = Field(False, description="whether the images of one prompt start from one x_T")
     optimizer: Optimizer = Optimizer()
     config: dict[str, Any] = Field({}, description="fields of the algorithm's own Config")
 

@@ -28,6 +28,7 @@ from rfbench.records import RunFolder
 from rfbench.rollout import Rollout, RolloutSampler
 from rfbench.schedule import make_schedule
 
+LOCAL_COUNTERS = ("unet_forwards", "unet_backwards")  # counted by each process for its share
 START_ERROR_WARNING = 0.1  # share of the clip range that the ratio's first distance from 1 may reach unremarked
 
 
@@ -56,11 +57,17 @@ class Run:
         with self.meter.phase("update"):
             return self.algorithm.update(rollout, self.learner)
 
+    def counters(self) -> dict[str, int]:
+        """The work of all processes."""
+        counters = self.meter.counters.as_dict()
+        local = self.processes.sum(torch.tensor([counters[name] for name in LOCAL_COUNTERS]))
+        return counters | dict(zip(LOCAL_COUNTERS, local.tolist(), strict=True))
+
     def state(self) -> dict[str, Any]:
         return {
             "optimizer": self.learner.state_dict(),
             "algorithm": self.algorithm.state_dict(),
-            "counters": self.meter.counters.as_dict(),
+            "counters": self.counters(),
             "seconds": self.meter.lap(),
         }
 
@@ -68,14 +75,17 @@ class Run:
         self.policy.load_state_dict(saved.weights)
         self.learner.load_state_dict(saved.state["optimizer"])
         self.algorithm.load_state_dict(saved.state["algorithm"])
-        vars(self.meter.counters).update(saved.state["counters"])
+        counters = saved.state["counters"]
+        if not self.processes.is_main:  # the saved ones are everyone's: only one process goes on from them
+            counters = counters | dict.fromkeys(LOCAL_COUNTERS, 0)
+        vars(self.meter.counters).update(counters)
         self.meter.seconds.update(saved.state["seconds"])
 
 
-def make_run(plan: Plan) -> Run:
+def make_run(plan: Plan, processes: Processes) -> Run:
     """Loads the model and the rewards, and connects the parts."""
     suite, seed = plan.suite, plan.seed
-    processes = Processes(suite.compute)
+    _check_shares(plan, processes.size)
     device, chunk_size = processes.device, suite.compute.chunk_size
     meter = Meter(device)
     model = plan.model.make(device)
@@ -115,13 +125,26 @@ def make_run(plan: Plan) -> Run:
     )
 
 
+def _check_shares(plan: Plan, processes: int) -> None:
+    """Every process needs a prompt of its own, in training and in every evaluation set."""
+    counts = {f"an epoch of {plan.label}": plan.prompts_per_epoch}
+    counts |= {f"evaluation.sets.{name}": len(prompts) for name, prompts in plan.evaluation_prompts.items()}
+    for what, count in counts.items():
+        if count < processes:
+            raise InputError(
+                f"{what} has {count} prompts to share out among {processes} processes; use {count} or fewer"
+            )
+
+
 def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, overwrite: bool = False) -> Path:
     """Runs ``plan`` to its end in ``root/<suite>/<label>/seed-<n>/`` and returns that folder.
 
     A finished run is left as it is unless ``overwrite``; an unfinished one needs ``resume`` or ``overwrite``.
     """
-    folder = RunFolder(root / plan.suite.name / plan.label / f"seed-{plan.seed}")
+    processes = Processes(plan.suite.compute)
+    folder = RunFolder(root / plan.suite.name / plan.label / f"seed-{plan.seed}", writer=processes.is_main)
     earlier = folder.read_run()
+    processes.wait()
     if earlier is not None and not overwrite:
         if earlier["status"] == "finished":
             progress.note(f"{folder.path} is finished already; --overwrite runs it again")
@@ -131,16 +154,18 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
                 f"{folder.path} holds a run that is {earlier['status']} at epoch {earlier['epoch']} of "
                 f"{earlier['epochs']}; --resume goes on with it, --overwrite starts over"
             )
-        _check_same(earlier, plan, folder.path)
-    if overwrite:
+        _check_same(earlier, plan, processes, folder.path)
+    if processes.is_main and overwrite:
         folder.clear()
-    run = make_run(plan)
+    processes.wait()
+    run = make_run(plan, processes)
     _Training(run, folder, progress).go()
     return folder.path
 
 
-def _check_same(earlier: dict[str, Any], plan: Plan, path: Path) -> None:
-    before, now = _flat(earlier["suite"]), _flat(plan.suite.resolved(plan.label))
+def _check_same(earlier: dict[str, Any], plan: Plan, processes: Processes, path: Path) -> None:
+    before = _flat(earlier["suite"]) | {"processes": earlier["processes"]}
+    now = _flat(plan.suite.resolved(plan.label)) | {"processes": processes.size}
     different = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if different:
         shown = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in different[:5])
@@ -160,6 +185,7 @@ class _Training:
     def __init__(self, run: Run, folder: RunFolder, progress: Progress) -> None:
         self._run, self._folder, self._progress = run, folder, progress
         self._epoch = 0  # completed epochs
+        self._counters = run.counters()
         self._started_at = _now()
 
     def go(self) -> None:
@@ -188,10 +214,13 @@ class _Training:
         run, folder = self._run, self._folder
         saved = checkpoint.load_latest(folder.checkpoints, run.processes.device)
         if saved is None:
-            folder.clear()
+            if run.processes.is_main:
+                folder.clear()
             return False
         run.restore(saved)
-        folder.truncate(saved.record_sizes)
+        self._counters = run.counters()
+        if run.processes.is_main:
+            folder.truncate(saved.record_sizes)
         self._epoch = saved.epoch
         return True
 
@@ -200,6 +229,7 @@ class _Training:
         rollout = run.rollout(self._epoch)
         metrics = run.update(rollout)
         self._epoch += 1
+        self._counters = run.counters()
         spent = {name: total - before[name] for name, total in run.meter.lap().items()}
         start_error, clip_range = run.learner.start_error, run.algorithm.clip_range
         record = {
@@ -207,7 +237,7 @@ class _Training:
             "reward_mean": float(rollout.rewards.mean()),
             "reward_std": float(rollout.rewards.std(correction=0)),
             "reward_std_within_prompt": _std_within_groups(rollout),
-            **run.meter.counters.as_dict(),
+            **self._counters,
             "start_error": start_error,
             "grad_norm": run.learner.grad_norm,
             **metrics,
@@ -233,9 +263,10 @@ class _Training:
 
     def _save(self) -> None:
         run, folder = self._run, self._folder
+        state = run.state()
         if run.processes.is_main:
-            state = Checkpoint(self._epoch, run.policy.state_dict(), run.state(), folder.sizes())
-            checkpoint.save(folder.checkpoints, state)
+            saved = Checkpoint(self._epoch, run.policy.state_dict(), state, folder.sizes())
+            checkpoint.save(folder.checkpoints, saved)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -275,7 +306,7 @@ class _Training:
                 "seed": plan.seed,
                 "epoch": self._epoch,
                 "epochs": plan.suite.epochs,
-                "counters": run.meter.counters.as_dict(),
+                "counters": self._counters,
                 "phase_seconds": {name: round(seconds, 3) for name, seconds in run.meter.lap().items()},
                 "peak_memory_bytes": run.meter.peak_memory_bytes(),
                 "trained_parameters": sum(p.numel() for p in run.policy.trainable().values()),

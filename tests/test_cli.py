@@ -27,7 +27,7 @@ compute = {{ device = "cpu" }}
 [evaluation.sets.seen]
 prompts = "train"
 seen = true
-num_prompts = 2
+num_prompts = 3
 images_per_prompt = 2
 """
 
@@ -45,7 +45,7 @@ def rfbench(*arguments: str | Path) -> int:
 
 def test_help_imports_no_torch() -> None:
     for arguments in (["--help"], ["run", "--help"], ["compare", "--help"]):
-        code = f"import sys; from rfbench.cli import _exit_code; _exit_code({arguments}); assert 'torch' not in sys.modules"
+        code = f"import sys, rfbench.cli as c; c._exit_code({arguments}); assert 'torch' not in sys.modules"
         subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -60,7 +60,7 @@ def test_run_then_compare(suite_file: Path, tmp_path: Path, capsys: pytest.Captu
     assert record["versions"]["torch"]
     assert record["counters"]["reward_queries"] == 16
     index = json.loads((folder / "samples" / "index.json").read_text())
-    assert len(index["prompts"]["seen"]) == 2
+    assert len(index["prompts"]["seen"]) == 3
     assert "epoch 2/2  reward" in capsys.readouterr().out
     assert rfbench("compare", out) == 0
     assert "prdp" in capsys.readouterr().out

@@ -10,12 +10,12 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from rfbench.suite import Suite
-from rfbench.trainer import Run, make_run
+from rfbench.trainer import Run
 from tests import tiny
 
 
 def make(suite: Suite, label: str = "prdp", **changes: Any) -> Run:
-    return make_run(tiny.plan(Suite.model_validate(suite.model_dump() | changes), label))
+    return tiny.make_run(tiny.plan(Suite.model_validate(suite.model_dump() | changes), label))
 
 
 def gradient(run: Run) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rfbench.rollout import Rollout
 from rfbench.suite import Suite
-from rfbench.trainer import Run, make_run
+from rfbench.trainer import Run
 from rfbench_algorithms.prdp import PRDP, PRDPConfig, prdp_loss
 from tests import tiny
 
@@ -83,7 +83,7 @@ def test_chunked_gradient_equals_autograd_through_everything(suite: Suite, clip_
         compute={"chunk_size": 5, "device": "cpu"},
         algorithms={"prdp": {"images_per_prompt": 4, "optimizer": {"learning_rate": 1e-3, "max_grad_norm": 1e9}}},
     )
-    run = make_run(tiny.plan(suite))
+    run = tiny.make_run(tiny.plan(suite))
     run.algorithm = PRDP(PRDPConfig(beta=0.01, clip_range=clip_range, updates_per_epoch=3))
     rollout = _in_float64(run)
 

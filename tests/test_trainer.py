@@ -18,7 +18,7 @@ from rfbench import checkpoint, rollout
 from rfbench.checkpoint import load_latest
 from rfbench.errors import DamagedFileError, InputError, NonFiniteError
 from rfbench.learner import Learner
-from rfbench.progress import Progress
+from rfbench.progress import Quiet
 from rfbench.records import RunFolder
 from rfbench.rewards.jpeg import JpegIncompressibility
 from rfbench.suite import Suite
@@ -26,27 +26,8 @@ from rfbench.trainer import train
 from tests import tiny
 
 
-class Silent(Progress):
-    """Keeps the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def running(self, *_: Any) -> Any:
-        import contextlib
-
-        return contextlib.nullcontext()
-
-    def epoch(self, record: dict[str, Any]) -> None: ...
-
-    def evaluation(self, records: list[dict[str, Any]]) -> None: ...
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-
 def run(suite: Suite, out: Path, label: str = "prdp", **options: Any) -> Path:
-    return train(tiny.plan(suite, label), out, Silent(), **options)
+    return train(tiny.plan(suite, label), out, Quiet(), **options)
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -82,7 +63,7 @@ def test_two_runs_are_equal(suite: Suite, tmp_path: Path, label: str) -> None:
 def test_the_first_evaluation_is_the_same_for_every_algorithm_and_seed(suite: Suite, tmp_path: Path) -> None:
     short = suite.model_copy(update={"epochs": 1})
     first = run(short, tmp_path, "prdp")
-    second = train(tiny.plan(short, "ddpo", seed=7), tmp_path, Silent())
+    second = train(tiny.plan(short, "ddpo", seed=7), tmp_path, Quiet())
     start = [record for record in lines(first, "evals") if record["epoch"] == 0]
     assert start == [record for record in lines(second, "evals") if record["epoch"] == 0]
     assert {r["measure"]: r["mean"] for r in start}["kl"] == 0
@@ -149,7 +130,7 @@ def test_a_finished_run_is_left_alone(suite: Suite, tmp_path: Path) -> None:
     short = suite.model_copy(update={"epochs": 1})
     folder = run(short, tmp_path)
     content = (folder / "run.json").read_bytes()
-    progress = Silent()
+    progress = Quiet()
     train(tiny.plan(short), tmp_path, progress)
     assert "finished already" in progress.notes[0]
     assert (folder / "run.json").read_bytes() == content

@@ -10,8 +10,11 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from rfbench import trainer
 from rfbench.plan import Plan, make_plan
+from rfbench.processes import Processes
 from rfbench.suite import Suite
+from rfbench.trainer import Run
 
 PROMPTS = ["a cat", "a dog", "a bat", "an ant", "a cow", "a hen"]
 
@@ -102,6 +105,10 @@ def make_suite(pipeline: Path, prompts: Path, **changes: Any) -> Suite:
         },
     }
     return Suite.model_validate(data | changes)
+
+
+def make_run(made: Plan) -> Run:
+    return trainer.make_run(made, Processes(made.suite.compute))
 
 
 def plan(suite: Suite, label: str = "prdp", seed: int = 0) -> Plan:

@@ -45,7 +45,14 @@ class Model(ABC):
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """Images ``(m, 3, H, W)``, uint8, of clean latents ``(m, ...)``: the one place where pixels become 8-bit."""
+        """Images of clean latents ``(m, ...)``, as rewards score them: the one place where pixels become 8-bit.
+
+        ``(m, 3, H, W)`` uint8; a world without pixels may give what its own rewards score, and draws it in ``pictures``.
+        """
+
+    def pictures(self, images: Tensor) -> Tensor:
+        """What a person sees of decoded images: ``(m, 3, H, W)`` uint8."""
+        return images
 
     def exact_measures(self, policy: Policy, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Measures that this model knows in closed form, ``(prompts,)`` each, for the evaluation; most know none."""

@@ -29,7 +29,7 @@ class Reward(ABC):
 
     @abstractmethod
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Scores ``(n,)`` of 8-bit RGB images ``(n, 3, H, W)``."""
+        """Scores ``(n,)`` of images as the model decodes them: 8-bit RGB ``(n, 3, H, W)``."""
 
 
 @torch.no_grad()

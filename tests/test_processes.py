@@ -1,0 +1,123 @@
+"""One, two and three processes give the same samples and rewards, and the same weights to float tolerance."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rfbench.cli import _exit_code
+from tests.test_cli import TINY
+
+
+@pytest.fixture
+def suite_file(pipeline: Path, prompt_file: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(TINY.format(pipeline=pipeline, prompts=prompt_file))
+    return path
+
+
+def launch(
+    processes: int, suite: Path, out: Path, *options: str, label: str = "prdp"
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += ["-m", "rfbench", "run", label, "--suite", str(suite), "--out", str(out), *options]
+    command += ["--set", f"algorithms.{label}.images_per_prompt=2"]
+    return subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    (newest,) = (folder / "checkpoints").iterdir()
+    return load_file(newest / "weights.safetensors")
+
+
+@pytest.mark.parametrize("label", ["prdp", "ddpo"])
+def test_number_of_processes_does_not_matter(suite_file: Path, tmp_path: Path, label: str) -> None:
+    """Three processes share four prompts unevenly."""
+    folders = []
+    for processes in (1, 2, 3):
+        result = launch(processes, suite_file, tmp_path / str(processes), label=label)
+        assert result.returncode == 0, result.stderr
+        folders.append(tmp_path / str(processes) / "mine" / label / "seed-0")
+    first, *others = folders
+    records = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
+    for other in others:
+        for ours, theirs in zip(records, (other / "metrics.jsonl").read_text().splitlines(), strict=True):
+            found = json.loads(theirs)
+            assert found["reward_mean"] == pytest.approx(ours["reward_mean"], abs=1e-6)
+            for counter in ("reward_queries", "unet_forwards", "unet_backwards", "optimizer_steps"):
+                assert found[counter] == ours[counter]
+        for name, value in weights(first).items():
+            torch.testing.assert_close(weights(other)[name], value, atol=2e-5, rtol=1e-3)
+        assert [p.name for p in sorted((other / "samples").iterdir())] == [
+            p.name for p in sorted((first / "samples").iterdir())
+        ]
+
+
+def test_resume_on_the_same_number_and_refusal_on_another(suite_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    whole = launch(2, suite_file, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert launch(2, suite_file, out).returncode == 0
+    record_path = out / "mine" / "prdp" / "seed-0" / "run.json"
+    record = json.loads(record_path.read_text())
+    record_path.write_text(json.dumps(record | {"status": "interrupted"}))
+    refused = launch(1, suite_file, out, "--resume")
+    assert refused.returncode == 1  # torchrun's own code for a process that failed
+    assert "processes was 2 and is 1" in refused.stderr
+    assert launch(2, suite_file, out, "--resume").returncode == 0
+    ours, theirs = weights(record_path.parent), weights(tmp_path / "whole" / "mine" / "prdp" / "seed-0")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_another_number_of_processes_than_asked_for(
+    suite_file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["run", "prdp", "--suite", str(suite_file), "--set", "compute.processes=2", "--out", str(tmp_path)]
+    assert _exit_code([*arguments, "--set", "algorithms.prdp.images_per_prompt=2"]) == 2
+    assert "2 processes were asked for and 1 were launched" in " ".join(capsys.readouterr().err.split())
+
+
+def test_more_processes_than_prompts(suite_file: Path, tmp_path: Path) -> None:
+    result = launch(4, suite_file, tmp_path)
+    assert "evaluation.sets.seen has 3 prompts to share out among 4 processes" in result.stderr
+
+
+def test_a_dead_process_ends_the_run(suite_file: Path, tmp_path: Path) -> None:
+    """The launcher stops the others, instead of a hang; the folder can be resumed."""
+    poison = tmp_path / "poison.py"
+    poison.write_text(
+        "import os, signal, sys\n"
+        "from rfbench.learner import Learner\n"
+        "from rfbench.cli import main\n"
+        "step = Learner.step\n"
+        "def die(self):\n"
+        "    if os.environ['RANK'] == '1':\n"
+        f"        os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
+        "    step(self)\n"
+        "Learner.step = die\n"
+        "main(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(poison)]
+    command += [
+        "run",
+        "prdp",
+        "--suite",
+        str(suite_file),
+        "--out",
+        str(tmp_path),
+        "--set",
+        "algorithms.prdp.images_per_prompt=2",
+    ]
+    result = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=200)
+    assert result.returncode != 0
+    assert launch(2, suite_file, tmp_path, "--resume").returncode == 0

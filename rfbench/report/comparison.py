@@ -75,8 +75,9 @@ def compare(
     out: Path | str,
     allow_mixed: bool = False,
     x: str = "queries",
+    html: Path | str | None = None,
 ) -> Comparison:
-    """Compare the finished runs below `folders`; write tables and plots into `out`.
+    """Compare the finished runs below `folders`; write tables and plots into `out`, and the page to `html`.
 
     `x` is the plots' horizontal axis: "queries", "epochs" or "seconds".
     """
@@ -107,6 +108,10 @@ def compare(
     found.files.extend(_write_tables(found, out))
     found.plots.extend(_write_plots(found, out, x))
     found.files.extend(path for plot in found.plots for path in (plot.png, plot.svg))
+    if html is not None:
+        from rfbench.report.page import write_page
+
+        found.files.append(write_page(found, Path(html)))
     return found
 
 

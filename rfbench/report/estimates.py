@@ -87,7 +87,8 @@ def pairs(finals: pl.DataFrame) -> pl.DataFrame:
             rows.append(row | {"probability_low": probability.low, "probability_high": probability.high})
     schema = {c: finals.schema[c] for c in CELL} | {"algorithm": pl.String(), "other": pl.String()}
     numbers = ("difference", "low", "high", "probability", "probability_low", "probability_high")
-    return order(pl.DataFrame(rows, schema=schema | dict.fromkeys(numbers, pl.Float64())))
+    frame = pl.DataFrame(rows, schema=schema | dict.fromkeys(numbers, pl.Float64()))
+    return order(frame.with_row_index("rank"), pl.col("rank")).drop("rank")
 
 
 def _mean(group: pl.DataFrame) -> float:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+INK = "#010101"  # text and axes; the page gives it the colour of its own text
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -30,6 +31,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "xtick.major.size": 2.5,
@@ -92,18 +94,28 @@ def reward_curves(evals: pl.DataFrame, x: str = "queries", paper: pl.DataFrame |
         if paper is not None and panel["seen"][0] and panel["role"][0] == "training":
             draw_paper(axis, paper, column)
         axis.set_title(panel_title(panel), loc="left")
+        few_ticks(axis)
         if index >= len(panels) - columns:
             axis.set_xlabel(label)
     legend(figure, styles, paper)
     return figure
 
 
-def panel_grid(count: int, columns: int, height: float = 1.45) -> tuple[Figure, list[Axes]]:
+def few_ticks(axis: Axes) -> None:
+    """At most four intervals along x, in thousands (k) or millions (M) where the numbers are long."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    if axis.get_xlim()[1] >= 10_000:
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def panel_grid(count: int, columns: int, height: float = 1.45, width: float | None = None) -> tuple[Figure, list[Axes]]:
     """`count` axes in rows of `columns`, with room for a legend on top."""
     import matplotlib.pyplot as plt
 
     rows = math.ceil(count / columns)
-    width = COLUMN_WIDTH if columns <= 2 else PAGE_WIDTH
+    width = width or (COLUMN_WIDTH if columns <= 2 else PAGE_WIDTH)
     figure, grid = plt.subplots(
         rows, columns, figsize=(width, height * rows + 0.45), squeeze=False, layout="constrained"
     )

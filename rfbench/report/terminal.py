@@ -47,7 +47,7 @@ def _render_block(block: pl.DataFrame) -> Table:
     for heading in ("seeds", *HEADINGS.values()):
         table.add_column(heading, justify="right")
     for row in shown:
-        table.add_row(*map(escape, row[2:]))
+        table.add_row(*(escape(cell.replace(" ± ", "±")) for cell in row[2:]))
     return table
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rfbench.report.colours import Look, looks
-from rfbench.report.plots import BASE_LINE, legend, panel_grid
+from rfbench.report.plots import BASE_LINE, COLUMN_WIDTH, PAGE_WIDTH, few_ticks, legend, panel_grid
 from rfbench.report.tables import order, prompt_set
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def kl_against_reward(evals: pl.DataFrame) -> Figure | None:
         _draw_paths(axis, panel, styles)
         axis.set_title(f"{prompt_set(panel.row(0, named=True))} prompts", loc="left")
         axis.set_xlabel("KL to the base model (nats)")
+        few_ticks(axis)
     axes[0].set_ylabel(panels[0]["measure"][0])
     legend(figure, styles, base=False)
     return figure
@@ -72,7 +73,9 @@ def seen_against_unseen(estimates: pl.DataFrame) -> Figure | None:
         return None
     panels = gains.partition_by("measure", maintain_order=True)
     rows = gains["algorithm"].n_unique() * (gains["prompts"].n_unique() + 0.6)
-    figure, axes = panel_grid(len(panels), min(len(panels), 2), height=0.35 + 0.13 * rows)
+    longest = max(len(label) for label in _gain_labels(gains))
+    width = COLUMN_WIDTH if len(panels) == 1 or longest <= 16 else PAGE_WIDTH
+    figure, axes = panel_grid(len(panels), min(len(panels), 2), 0.35 + 0.13 * rows, width)
     styles = looks(gains["algorithm"])
     for axis, panel in zip(axes, panels, strict=True):
         _draw_gains(axis, panel, styles)
@@ -88,19 +91,24 @@ def _draw_gains(axis: Axes, panel: pl.DataFrame, styles: dict[str, Look]) -> Non
         panel.group_by("algorithm").agg(pl.col("estimate").max()).sort("estimate", descending=True)["algorithm"]
     ):
         look = styles[algorithm]
-        for row in panel.filter(pl.col("algorithm") == algorithm).iter_rows(named=True):
+        rows = panel.filter(pl.col("algorithm") == algorithm)
+        labels += _gain_labels(rows)
+        for row in rows.iter_rows(named=True):
             if row["low"] is not None:
                 axis.plot([row["low"], row["high"]], [y, y], color=look.colour, linewidth=1)
             face = look.colour if row["seen"] else "none"
             axis.plot(row["estimate"], y, marker=look.marker, color=look.colour, markerfacecolor=face, markersize=4)
             ticks.append(y)
-            labels.append(f"{algorithm}, {prompt_set(row)}")
             y += 1
         y += 0.6
     axis.axvline(0, **BASE_LINE)
     axis.set_yticks(ticks, labels)
     axis.invert_yaxis()
     axis.grid(False, axis="y")
+
+
+def _gain_labels(rows: pl.DataFrame) -> list[str]:
+    return [f"{row['algorithm']}, {prompt_set(row)}" for row in rows.iter_rows(named=True)]
 
 
 def _draw_paths(axis: Axes, panel: pl.DataFrame, styles: dict[str, Look]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from rfbench.report.paper import BASE
-from rfbench.report.tables import decimals, suites
+from rfbench.report.tables import decimals, prompt_set, suites
 
 Row = dict[str, Any]
 
@@ -91,18 +91,27 @@ def _other_prompts(finals: pl.DataFrame, pairs: pl.DataFrame, measure: str, prom
     if finals.height < 2:
         return []
     first, second = finals["algorithm"][0], finals["algorithm"][1]
-    elsewhere = pairs.filter(pl.col("measure") == measure, pl.col("prompts") != prompts)
+    elsewhere = pairs.filter(
+        pl.col("measure") == measure,
+        pl.col("prompts") != prompts,
+        pl.col("algorithm").is_in([first, second]) & pl.col("other").is_in([first, second]),
+    )
+    holds: list[str] = []
     sentences = []
     for row in elsewhere.iter_rows(named=True):
-        if {row["algorithm"], row["other"]} != {first, second}:
-            continue
         lead = _signed(row | {"estimate": row["difference"]}, digits)
         noise = row["low"] is None or row["low"] <= 0
-        doubt = ", which cannot be told from noise" if noise else ""
-        order = "the lead holds" if row["algorithm"] == first and not noise else f"{row['algorithm']} is ahead"
-        seen = "seen" if row["seen"] else "unseen"
-        where = row["prompts"] if row["prompts"] == seen else f"{row['prompts']} ({seen})"
-        sentences.append(f"On {where} prompts {order}: {lead} above {row['other']}{doubt}.")
+        if row["algorithm"] == first and not noise:
+            holds.append(f"{lead} on {prompt_set(row)}")
+        else:
+            doubt = ", which cannot be told from noise" if noise else ""
+            sentences.append(
+                f"On {prompt_set(row)} prompts {row['algorithm']} is ahead of {row['other']}: {lead}{doubt}."
+            )
+    if holds:
+        sentences.insert(
+            0, f"The lead over {second} holds on {_count(len(holds), 'other prompt set')}: {', '.join(holds)}."
+        )
     return sentences
 
 
@@ -158,11 +167,12 @@ def _speed(panel: pl.DataFrame) -> list[str]:
 
 def _paper(paper: pl.DataFrame, digits: int) -> list[str]:
     base = paper.filter(pl.col("method") == BASE, pl.col("measured").is_not_null())
-    return [
-        f"Calibration on {row['prompts']}: the base model scores {row['measured']:.{digits}f} here and "
-        f"{row['paper']:.{digits}f} in the paper ({row['gap']:+.{digits}f})."
+    gaps = [
+        f"{row['measured']:.{digits}f} against {row['paper']:.{digits}f} ({row['gap']:+.{digits}f})"
+        f" on {prompt_set(row)}"
         for row in base.iter_rows(named=True)
     ]
+    return [f"The base model, here against the paper: {', '.join(gaps)}."] if gaps else []
 
 
 def _signed(row: Row, digits: int) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 SUITE: dict[str, Any] = {
     "name": "toy",
     "version": 1,
@@ -91,3 +93,25 @@ def write_run(
 
 def write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+
+
+def write_samples(
+    folder: Path, prompts: Sequence[str] = ("a cat", "a dog"), epochs: Sequence[int] = (0, 5, 10, 15, 20), tile: int = 8
+) -> None:
+    """A grid per epoch and prompt set, two images per prompt. Red is the epoch, green the row, blue the column."""
+    samples = folder / "samples"
+    samples.mkdir()
+    index = {
+        "prompts": {name: list(prompts) for name in SETS},
+        "images_per_prompt": dict.fromkeys(SETS, 2),
+        "tile": tile,
+    }
+    (samples / "index.json").write_text(json.dumps(index))
+    for name in SETS:
+        for epoch in epochs:
+            grid = Image.new("RGB", (2 * tile, len(prompts) * tile))
+            for row in range(len(prompts)):
+                for column in range(2):
+                    colour = (min(255, 10 * epoch), 20 * row % 256, 200 * column)
+                    grid.paste(colour, (column * tile, row * tile, (column + 1) * tile, (row + 1) * tile))
+            grid.save(samples / f"epoch-{epoch:04d}-{name}.png")

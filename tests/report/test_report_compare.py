@@ -57,7 +57,7 @@ def test_the_terminal_table_fits_80_columns(tmp_path: Path) -> None:
     console = Console(width=80, record=True, file=(tmp_path / "terminal").open("w"))
     console.print(render_comparison(compare([tmp_path], tmp_path / "out")))
     text = console.export_text()
-    assert "6.000 ± 1.000" in text
+    assert "6.000±1.000" in text
     assert "toy: prdp" in text
 
 

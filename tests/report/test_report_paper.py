@@ -28,7 +28,7 @@ def test_the_base_model_is_calibrated_first(tmp_path: Path) -> None:
     assert rows == [("sd-v1.4", 0.2855, 0.2905), ("ddpo", 0.3398, None), ("prdp", 0.3471, 0.34)]
     assert comparison.paper["gap"][0] == pytest.approx(0.005)
     sentences = " ".join(comparison.verdicts[0].sentences)
-    assert "the base model scores 0.2905 here and 0.2855 in the paper (+0.0050)" in sentences
+    assert "0.2905 against 0.2855 (+0.0050) on animals (seen)" in sentences
     assert "prdp" in comparison.table["algorithm"].to_list()
     assert comparison.table["algorithm"].n_unique() == 1  # the paper's rows are not ours
     markdown = (tmp_path / "out" / "comparison.md").read_text()

@@ -1,0 +1,96 @@
+"""Galleries: the right tile of the right run and epoch, within a size, whatever the folder holds."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from rfbench.report import load
+from rfbench.report.gallery import Gallery, galleries, thin
+from tests.report.run_writer import write_run, write_samples
+
+
+def gallery(root: Path, budget: int = 14_000_000) -> Gallery:
+    (found,) = galleries(load([root]).runs, budget)
+    return found
+
+
+def pixel(uri: str, x: int, y: int) -> tuple[int, ...]:
+    picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
+    found = picture.getpixel((x, y))
+    assert isinstance(found, tuple)
+    return found
+
+
+def test_each_picture_is_its_epochs_grid(tmp_path: Path) -> None:
+    for algorithm in ("prdp", "ddpo"):
+        write_samples(write_run(tmp_path, algorithm))
+    found = gallery(tmp_path)
+    assert found.epochs == [0, 5, 10, 15, 20]
+    seen = found.sets[0]
+    assert list(seen.pictures) == ["base model", "ddpo", "prdp"]
+    assert list(seen.pictures["base model"]) == [0]
+    assert list(seen.pictures["prdp"]) == [5, 10, 15, 20]
+    assert seen.pixelated
+    assert pixel(seen.pictures["prdp"][10], 12, 12) == (100, 20, 200)  # epoch 10, row 1, column 1
+
+
+def test_one_run_per_algorithm_and_the_reader_is_told_which(tmp_path: Path) -> None:
+    write_run(tmp_path, "prdp", 0)  # no samples
+    write_samples(write_run(tmp_path, "prdp", 1))
+    write_samples(write_run(tmp_path, "prdp", 2))
+    assert "prdp seed 1." in gallery(tmp_path).note
+
+
+def test_large_tiles_become_thumbnails(tmp_path: Path) -> None:
+    write_samples(write_run(tmp_path), tile=512, epochs=(0, 5))
+    seen = gallery(tmp_path).sets[0]
+    picture = Image.open(io.BytesIO(base64.b64decode(seen.pictures["prdp"][5].partition(",")[2])))
+    assert picture.size == (2 * 144, 2 * 144)
+    assert not seen.pixelated
+
+
+def test_a_small_budget_leaves_out_and_says_so(tmp_path: Path) -> None:
+    prompts = [f"prompt {i}" for i in range(8)]
+    write_samples(write_run(tmp_path), prompts, epochs=range(0, 200, 5))
+    whole = gallery(tmp_path)
+    assert "25 of 40 evaluations" in whole.note
+    size = sum(prompt_set.size for prompt_set in whole.sets)
+    found = gallery(tmp_path, size // 3)
+    assert sum(prompt_set.size for prompt_set in found.sets) <= size // 3
+    assert "Shown: the first" in found.note
+    assert (found.epochs[0], found.epochs[-1]) == (0, 195)
+
+
+def test_damaged_pictures_and_indexes_are_passed_over(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    write_samples(folder)
+    (folder / "samples" / "epoch-0010-seen.png").write_bytes(b"no picture")
+    Image.new("RGB", (4, 4)).save(folder / "samples" / "epoch-0015-seen.png")  # smaller than its tiles
+    other = write_run(tmp_path, "ddpo")
+    write_samples(other)
+    (other / "samples" / "index.json").write_text("{")
+    seen = gallery(tmp_path).sets[0]
+    assert list(seen.pictures) == ["base model", "prdp"]
+    assert list(seen.pictures["prdp"]) == [5, 20]
+
+
+def test_a_run_with_other_prompts_is_not_put_beside(tmp_path: Path) -> None:
+    write_samples(write_run(tmp_path, "ddpo"))
+    write_samples(write_run(tmp_path, "prdp"), ["a house", "a tree"])
+    assert list(gallery(tmp_path).sets[0].pictures) == ["base model", "ddpo"]
+
+
+def test_a_megabyte_of_prompt_is_cut(tmp_path: Path) -> None:
+    write_samples(write_run(tmp_path), ["x" * 1_000_000])
+    (prompt,) = gallery(tmp_path).sets[0].prompts
+    assert len(prompt) < 300
+    assert "1,000,000 characters" in prompt
+
+
+def test_thinning_keeps_the_ends() -> None:
+    assert thin(list(range(100)), 3) == [0, 50, 99]
+    assert thin([0, 5], 3) == [0, 5]

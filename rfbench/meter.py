@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
-PHASES = ("sample", "decode", "reward", "reference", "update", "evaluate")
+PHASES = ("load", "sample", "decode", "reward", "reference", "update", "evaluate")
 
 
 @dataclass

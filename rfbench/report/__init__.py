@@ -17,6 +17,7 @@ from rfbench.report.load import Problem, Runs, load
 from rfbench.report.statistics import stability
 from rfbench.report.terminal import render, render_comparison
 from rfbench.report.verdict import Verdict
+from rfbench.report.watch import watch
 
 __all__ = [
     "Comparison",
@@ -31,4 +32,5 @@ __all__ = [
     "render",
     "render_comparison",
     "stability",
+    "watch",
 ]

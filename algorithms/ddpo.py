@@ -60,8 +60,9 @@ class DDPO(Algorithm):
     def clip_range(self) -> float | None:
         return self.config.clip_range
 
-    def cost(self, num_images: int, num_steps: int) -> Cost:
-        return Cost(forwards=num_images * num_steps, backwards=num_images * num_steps)
+    def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:
+        pairs = num_prompts * images_per_prompt * num_steps
+        return Cost(forwards=pairs, backwards=pairs)
 
     def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
         advantages = self._advantages(rollout)

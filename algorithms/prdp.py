@@ -19,7 +19,7 @@ that of sum c_{i,t} L_{i,t}(theta), with c = dLoss/dl from a pass without gradie
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -35,7 +35,9 @@ class PRDPConfig(Settings):
     """Settings of PRDP; log-ratios are in nats per latent dimension, averaged over steps."""
 
     beta: float = Field(3.0, gt=0, description="KL weight, in reward units per (nat per latent dimension and step)")
-    clip_range: float | None = Field(1e-3, gt=0, description="eps of the stepwise clip, nats per dimension; none: off")
+    clip_range: Annotated[float, Field(gt=0)] | Literal["off"] = Field(
+        1e-3, description="eps of the stepwise clip, in nats per latent dimension; 'off' for none"
+    )
     updates_per_epoch: int = Field(1, ge=1, description="K, gradient updates on each epoch's whole batch")
 
 
@@ -97,15 +99,15 @@ class PRDP(Algorithm):
     """Reward difference prediction with stepwise clipping, online."""
 
     Config = PRDPConfig
-    capabilities = Capabilities(min_images_per_prompt=2, reference_log_probs=True)
+    capabilities = Capabilities(min_images_per_prompt=2, reference_log_probs=True, off_policy=True)
     config: PRDPConfig
 
     @property
     def clip_range(self) -> float | None:
-        return self.config.clip_range
+        return None if self.config.clip_range == "off" else self.config.clip_range
 
-    def cost(self, num_images: int, num_steps: int) -> Cost:
-        pairs, updates = num_images * num_steps, self.config.updates_per_epoch
+    def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:
+        pairs, updates = num_prompts * images_per_prompt * num_steps, self.config.updates_per_epoch
         return Cost(forwards=pairs * (2 * updates - 1), backwards=pairs * updates)
 
     def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
@@ -120,7 +122,7 @@ class PRDP(Algorithm):
             learner.step()
             if k == 0:
                 metrics["first_loss"] = float(pair_loss.loss.detach())
-            outside = (log_probs - rollout.log_probs).abs() > (self.config.clip_range or float("inf"))
+            outside = (log_probs - rollout.log_probs).abs() > (self.clip_range or float("inf"))
             metrics["clip_fraction"] = float(outside.double().mean())
         return metrics | {
             "loss": float(pair_loss.loss.detach()),
@@ -142,7 +144,7 @@ class PRDP(Algorithm):
             rollout.rewards.double(),
             rollout.groups,
             self.config.beta,
-            self.config.clip_range,
+            self.clip_range,
         )
         pair_loss.loss.backward()
         assert log_ratios.grad is not None

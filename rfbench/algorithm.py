@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rfbench.errors import InterfaceError, NonFiniteError
 from rfbench.suite import Settings
 
 if TYPE_CHECKING:
@@ -42,6 +44,21 @@ class Cost:
     forwards: int
     backwards: int
     guided: bool = True
+
+
+def check_metrics(metrics: Any, where: str) -> dict[str, float]:
+    """What ``update`` returned, if that is finite numbers by name; an error that starts with ``where`` if not."""
+    if not isinstance(metrics, dict):
+        raise InterfaceError(f"{where} returned {type(metrics).__name__} from update; it must return a dict of numbers")
+    for name, value in metrics.items():
+        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, int | float):
+            raise InterfaceError(
+                f"{where} returned the metric {name!r} = {value!r} ({type(value).__name__}); "
+                "metrics are plain numbers by name, such as float(tensor)"
+            )
+        if not math.isfinite(value):
+            raise NonFiniteError(f"{where} returned the metric {name!r} = {value}")
+    return metrics
 
 
 class Algorithm(ABC):

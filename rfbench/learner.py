@@ -103,7 +103,9 @@ class Learner:
         if self._untouched:
             raise InterfaceError(f"no update in {self._where}: learner.step() was never called")
         if any(parameter.grad is not None for parameter in self._parameters):
-            raise InterfaceError(f"a gradient was left over at {self._where}: call learner.step() after learner.backward()")
+            raise InterfaceError(
+                f"a gradient was left over at {self._where}: call learner.step() after learner.backward()"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -152,7 +154,7 @@ class Learner:
             )
 
     def split(self, count: int) -> Iterator[Tensor]:
-        """This process's positions among the ``count`` of a batch of the algorithm's own, in pieces of a chunk's size."""
+        """This process's positions in a batch of ``count`` of the algorithm's own, in pieces of the chunk size."""
         share = self._processes.share(count)
         yield from (piece for piece in torch.arange(share.start, share.stop).split(self._chunk_size) if len(piece))
 

@@ -59,12 +59,15 @@ class Plan:
     def epoch_cost(self) -> Cost:
         """Latents through the denoiser in one epoch, sampling and reference included."""
         images = self.suite.budget.reward_queries_per_epoch
-        steps = self.objective_steps
-        update = self.algorithm.make().cost(images, steps)
-        sampling = images * self.suite.sampler.num_steps
-        reference = images * steps if self.algorithm.part.capabilities.reference_log_probs else 0
+        steps, settings, capabilities = self.objective_steps, self.settings, self.algorithm.part.capabilities
+        update = self.algorithm.make().cost(self.prompts_per_epoch, settings.images_per_prompt, steps)
+        # sampling gives the log-probs of who samples; those of the other, where they are needed, cost a pass
+        offline = settings.sample_from == "reference"
+        other = capabilities.trajectories if offline else capabilities.reference_log_probs
+        sampling = images * (self.suite.sampler.num_steps + (steps if other else 0))
         calls = 2 if self.suite.sampler.guidance_scale != 1 else 1
-        return Cost(calls * (sampling + reference + update.forwards), calls * update.backwards)
+        update_calls = calls if update.guided else 1
+        return Cost(calls * sampling + update_calls * update.forwards, update_calls * update.backwards)
 
     def evaluation_forwards(self) -> int:
         """Latents through the denoiser in one evaluation: sampling, and the reference for the KL."""
@@ -115,6 +118,11 @@ def _check_capabilities(algorithm: Part, label: str, settings: AlgorithmSettings
         raise InputError(
             f"{label} needs at least {needed} images per prompt, but images_per_prompt is "
             f"{settings.images_per_prompt}; use --set algorithms.{label}.images_per_prompt={needed} or more"
+        )
+    if settings.sample_from == "reference" and not algorithm.part.capabilities.off_policy:
+        raise InputError(
+            f"{label}: sample_from is 'reference', but {algorithm.name} is defined only for samples of the policy "
+            f"itself; use --set algorithms.{label}.sample_from=policy"
         )
 
 

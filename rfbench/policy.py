@@ -109,11 +109,13 @@ class Policy:
         mean = self.step_mean(latents, steps, condition, reference=reference)
         return log_density(next_latents, mean, self.schedule.sigma[steps])
 
-    def denoising_loss(self, clean: Tensor, noise: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """``mean over dimensions of |eps - eps_theta(x_t, t, c)|^2`` ``(m,)``, unguided, as in pretraining."""
+    def denoising_loss(
+        self, clean: Tensor, noise: Tensor, timesteps: Tensor, condition: Condition, *, guided: bool = False
+    ) -> Tensor:
+        """``mean over dimensions of |eps - eps_theta(x_t, t, c)|^2`` ``(m,)``; unguided as in pretraining, if not told."""
         alpha_bar = per_row(self._alphas_cumprod(clean.device), timesteps, clean)
         noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
-        predicted = self.predict_noise(noisy, timesteps, condition, guided=False)
+        predicted = self.predict_noise(noisy, timesteps, condition, guided=guided)
         return (noise - predicted).square().flatten(1).mean(1)
 
     @torch.no_grad()

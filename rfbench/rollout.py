@@ -103,10 +103,11 @@ class RolloutSampler:
 
     @torch.no_grad()
     def __call__(
-        self, epoch: int, prompts: Sequence[str], images_per_prompt: int, capabilities: Capabilities
+        self, epoch: int, prompts: Sequence[str], settings: AlgorithmSettings, capabilities: Capabilities
     ) -> Rollout:
-        """``images_per_prompt`` images of each prompt, from the current policy."""
+        """``settings.images_per_prompt`` images of each prompt, from the current policy or from the reference."""
         policy, meter, device = self._policy, self._meter, self._processes.device
+        images_per_prompt, offline = settings.images_per_prompt, settings.sample_from == "reference"
         share = self._processes.share(len(prompts))
         local = range(share.start * images_per_prompt, share.stop * images_per_prompt)
         groups = torch.arange(len(prompts)).repeat_interleave(images_per_prompt)
@@ -133,13 +134,15 @@ class RolloutSampler:
         for start in range(local.start, local.stop, self._chunk_size):
             images = torch.arange(start, min(start + self._chunk_size, local.stop))
             chunk_condition = select(condition, groups[images].to(device))
-            keys = [(self._seed, "rollout", epoch, int(image)) for image in images]
             with meter.phase("sample"):
-                drawn = noise.normal(keys, (num_steps + 1, *shape)).to(device)
-                clean = self._sample(rollout, images, chunk_condition, drawn)
-            if rollout.reference_log_probs is not None:
+                drawn = self._draw(epoch, images, groups if settings.shared_initial_latents else None).to(device)
+                clean = self._sample(rollout, images, chunk_condition, drawn, offline)
+            if offline and capabilities.trajectories:
+                with meter.phase("sample"):
+                    self._add_log_probs(rollout.log_probs, rollout, images, chunk_condition, reference=False)
+            if not offline and rollout.reference_log_probs is not None:
                 with meter.phase("reference"):
-                    self._add_reference(rollout, images, chunk_condition)
+                    self._add_log_probs(rollout.reference_log_probs, rollout, images, chunk_condition, reference=True)
             with meter.phase("decode"):
                 pixels = policy.decode(clean)
             with meter.phase("reward"):
@@ -154,28 +157,40 @@ class RolloutSampler:
             rollout.reference_log_probs = self._processes.sum(rollout.reference_log_probs)
         return rollout
 
-    def _sample(self, rollout: Rollout, images: Tensor, condition: Condition, drawn: Tensor) -> Tensor:
-        """Fills the latents and log-probs of a chunk of images; returns x_0 ``(m, ...)``."""
+    def _draw(self, epoch: int, images: Tensor, groups: Tensor | None) -> Tensor:
+        """The noise ``(m, steps + 1, ...)`` of a chunk of images; the initial latent is its group's, if given."""
+        shape, num_steps = self._policy.model.latent_shape, self._policy.schedule.num_steps
+        drawn = noise.normal([(self._seed, "rollout", epoch, int(image)) for image in images], (num_steps + 1, *shape))
+        if groups is not None:
+            keys = [(self._seed, "rollout", epoch, "group", int(group)) for group in groups[images]]
+            drawn[:, 0] = noise.normal(keys, shape)
+        return drawn
+
+    def _sample(self, rollout: Rollout, images: Tensor, condition: Condition, drawn: Tensor, reference: bool) -> Tensor:
+        """Fills the latents of a chunk of images, and the log-probs of who samples; returns x_0 ``(m, ...)``."""
+        log_probs = rollout.reference_log_probs if reference else rollout.log_probs
         schedule = self._policy.schedule
         column_of = {int(step): column for column, step in enumerate(schedule.objective_steps)}
         local = images - rollout.local.start
         clean = drawn[:, 0]
-        for step, (steps, latents, mean, next_latents) in enumerate(denoise(self._policy, condition, drawn)):
+        chain = denoise(self._policy, condition, drawn, reference=reference)
+        for step, (steps, latents, mean, next_latents) in enumerate(chain):
             if rollout.latents is not None:
                 rollout.latents[local, step] = latents.cpu()
-            if rollout.latents is not None and step in column_of:
-                values = log_density(next_latents, mean, schedule.sigma[steps])
-                rollout.log_probs[images, column_of[step]] = values.cpu()
+                if log_probs is not None and step in column_of:
+                    values = log_density(next_latents, mean, schedule.sigma[steps])
+                    log_probs[images, column_of[step]] = values.cpu()
             clean = next_latents
         if rollout.latents is not None:
             rollout.latents[local, -1] = clean.cpu()
         rollout.clean_latents[local] = clean.cpu()
         return clean
 
-    def _add_reference(self, rollout: Rollout, images: Tensor, condition: Condition) -> None:
-        """Fills the reference's log-probs of a sampled chunk, in the chunk's own shape: one step at a time."""
+    def _add_log_probs(
+        self, log_probs: Tensor, rollout: Rollout, images: Tensor, condition: Condition, *, reference: bool
+    ) -> None:
+        """Fills ``log_probs`` for a sampled chunk of images, in the chunk's own shape: one step at a time."""
         assert rollout.latents is not None
-        assert rollout.reference_log_probs is not None
         device = self._processes.device
         local = images - rollout.local.start
         for column, step in enumerate(self._policy.schedule.objective_steps):
@@ -184,6 +199,6 @@ class RolloutSampler:
                 rollout.latents[local, step + 1].to(device),
                 step.repeat(len(images)),
                 condition,
-                reference=True,
+                reference=reference,
             )
-            rollout.reference_log_probs[images, column] = values.cpu()
+            log_probs[images, column] = values.cpu()

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from rfbench import checkpoint, environment, samples
-from rfbench.algorithm import Algorithm
+from rfbench.algorithm import Algorithm, check_metrics
 from rfbench.checkpoint import Checkpoint
-from rfbench.errors import InputError, RfbenchError
+from rfbench.errors import InputError, InterfaceError, RfbenchError
 from rfbench.evaluation import Evaluator, Judge
 from rfbench.learner import Learner
 from rfbench.meter import Meter
@@ -49,13 +49,19 @@ class Run:
         """Samples and scores the images of ``epoch``, from 0."""
         plan = self.plan
         prompts = epoch_prompts(plan.prompts["train"], plan.prompts_per_epoch, epoch, plan.seed)
-        return self.sampler(epoch, prompts, plan.settings.images_per_prompt, self.algorithm.capabilities)
+        return self.sampler(epoch, prompts, plan.settings, self.algorithm.capabilities)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """One epoch's update of the policy; the algorithm's metrics."""
         self.learner.begin(rollout)
-        with self.meter.phase("update"):
-            return self.algorithm.update(rollout, self.learner)
+        where = f"the algorithm {self.plan.algorithm.name!r}"
+        try:
+            with self.meter.phase("update"):
+                metrics = self.algorithm.update(rollout, self.learner)
+            self.learner.end()
+        except InterfaceError as error:
+            raise InterfaceError(f"{where}: {error}") from error
+        return check_metrics(metrics, f"{where} at epoch {rollout.epoch + 1}")
 
     def counters(self) -> dict[str, int]:
         """The work of all processes."""
@@ -88,7 +94,11 @@ def make_run(plan: Plan, processes: Processes) -> Run:
     _check_shares(plan, processes.size)
     device, chunk_size = processes.device, suite.compute.chunk_size
     meter = Meter(device)
-    model = plan.model.make(device)
+    with meter.phase("load"):
+        model = plan.model.make(device)
+        reward = plan.reward.make(device)
+        judges = [Judge(plan.reward.name, reward, "training")]
+        judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
     if suite.compute.gradient_checkpointing:
         model.denoiser.enable_gradient_checkpointing()
     sampler_settings = suite.sampler
@@ -108,9 +118,6 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         counters=meter.counters,
         seed=seed,
     )
-    reward = plan.reward.make(device)
-    judges = [Judge(plan.reward.name, reward, "training")]
-    judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
     return Run(
         plan=plan,
         processes=processes,
@@ -246,7 +253,7 @@ class _Training:
         if run.processes.is_main:
             self._folder.append("metrics", record)
         self._progress.epoch(record)
-        if clip_range is not None and start_error > START_ERROR_WARNING * clip_range:
+        if clip_range is not None and start_error is not None and start_error > START_ERROR_WARNING * clip_range:
             self._progress.note(
                 f"epoch {self._epoch}: before the first update a log-prob is already {start_error:.1e} away from its "
                 f"sampled value, with a clip range of {clip_range:.1e}; use fp32, or a larger clip range"

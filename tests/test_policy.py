@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
+from rfbench.errors import InputError
 from rfbench.suite import Suite
 from rfbench.trainer import Run
 from tests import tiny
@@ -68,12 +69,13 @@ def _no_step_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("finetune", [{"method": "full"}, {"method": "lora"}])
-@pytest.mark.parametrize("label", ["prdp", "ddpo"])
+@pytest.mark.parametrize("label", ["prdp", "ddpo", "dpok"])
 def test_ratio_is_one_before_the_first_update(suite: Suite, label: str, finetune: dict[str, str]) -> None:
     run = make(suite, label, finetune=finetune)
     rollout = run.rollout(0)
     torch.testing.assert_close(run.learner.all_log_probs(rollout), rollout.log_probs, atol=1e-6, rtol=0)
     run.update(rollout)
+    assert run.learner.start_error is not None
     assert run.learner.start_error < 1e-6
     assert (run.learner.all_log_probs(rollout) - rollout.log_probs).abs().max() > 1e-5  # and then it moves
 
@@ -97,7 +99,7 @@ def _two(rollout: Any) -> dict[str, torch.Tensor]:
     return {name: value[:2] for name, value in rollout.condition.items()}
 
 
-@pytest.mark.parametrize("label", ["prdp", "ddpo"])
+@pytest.mark.parametrize("label", tiny.ALGORITHMS)
 def test_chunk_size_changes_neither_samples_nor_gradients(suite: Suite, label: str) -> None:
     results = []
     for chunk_size in (12, 5, 1):
@@ -116,25 +118,64 @@ def test_chunk_size_changes_neither_samples_nor_gradients(suite: Suite, label: s
         results.append((rollout, gradients[0]))
     (first, expected), *others = results
     for rollout, found in others:
-        torch.testing.assert_close(rollout.latents, first.latents, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(rollout.clean_latents, first.clean_latents, atol=1e-5, rtol=1e-5)
         assert torch.equal(rollout.rewards, first.rewards)
         torch.testing.assert_close(found, expected, atol=1e-6 * float(expected.abs().max()), rtol=1e-4)
 
 
-def test_counters_equal_the_plan(suite: Suite) -> None:
-    for label in ("prdp", "ddpo"):
-        run = make(suite, label)
-        run.evaluator(0)
-        run.update(run.rollout(0))
-        cost, counters = run.plan.epoch_cost(), run.meter.counters
-        assert run.plan.objective_steps == len(run.policy.schedule.objective_steps)
-        assert counters.reward_queries == counters.images == 12
-        assert counters.optimizer_steps == 2
-        if label == "ddpo":
-            assert (counters.unet_forwards, counters.unet_backwards) == (cost.forwards, cost.backwards)
-        else:  # pairs without a coefficient (all clipped) need no network call
-            assert counters.unet_forwards <= cost.forwards
-            assert counters.unet_backwards <= cost.backwards
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize("label", tiny.ALGORITHMS)
+def test_counters_equal_the_plan(suite: Suite, label: str, offline: bool) -> None:
+    settings = suite.algorithms[label].model_dump() | {"sample_from": "reference" if offline else "policy"}
+    if offline and label in ("ddpo", "dpok"):
+        with pytest.raises(InputError, match=f"{label} is defined only for samples of the policy itself; use --set"):
+            make(suite, label, algorithms={label: settings})
+        return
+    run = make(suite, label, algorithms={label: settings})
+    run.evaluator(0)
+    run.update(run.rollout(0))
+    cost, counters = run.plan.epoch_cost(), run.meter.counters
+    assert run.plan.objective_steps == len(run.policy.schedule.objective_steps)
+    assert counters.reward_queries == counters.images == 12
+    assert counters.optimizer_steps == 2
+    if label == "prdp":  # pairs without a coefficient (all clipped) need no network call
+        assert counters.unet_forwards <= cost.forwards
+        assert counters.unet_backwards <= cost.backwards
+    else:
+        assert (counters.unet_forwards, counters.unet_backwards) == (cost.forwards, cost.backwards)
+
+
+def test_offline_rollouts_come_from_the_reference(suite: Suite) -> None:
+    """They do not depend on what was trained; the log-probs do, and the ratio still starts at 1."""
+    settings = suite.algorithms["prdp"].model_dump() | {"sample_from": "reference"}
+    run = make(suite, algorithms={"prdp": settings})
+    untrained, online = run.rollout(1), make(suite).rollout(1)
+    assert untrained.latents is not None
+    assert online.latents is not None
+    assert torch.equal(untrained.latents, online.latents)  # before training the policy is the reference
+    run.update(run.rollout(0))
+    trained = run.rollout(1)
+    assert trained.latents is not None
+    assert torch.equal(trained.latents, untrained.latents)
+    assert torch.equal(trained.rewards, untrained.rewards)
+    assert trained.reference_log_probs is not None
+    assert untrained.reference_log_probs is not None
+    assert torch.equal(trained.reference_log_probs, untrained.reference_log_probs)
+    assert (trained.log_probs - trained.reference_log_probs).abs().max() > 1e-5
+    run.update(trained)
+    assert run.learner.start_error is not None
+    assert run.learner.start_error < 1e-6
+
+
+def test_initial_latents_shared_in_a_group(suite: Suite) -> None:
+    settings = suite.algorithms["prdp"].model_dump() | {"shared_initial_latents": True}
+    shared, own = make(suite, algorithms={"prdp": settings}).rollout(0).latents, make(suite).rollout(0).latents
+    assert shared is not None
+    assert own is not None
+    initial = shared[:, 0].unflatten(0, (3, 4))
+    assert torch.equal(initial, initial[:, :1].expand_as(initial))
+    assert not torch.equal(initial[0], initial[1])
+    assert (shared[0, 1] - shared[1, 1]).abs().max() > 1e-3  # the steps' noise stays each image's own
 
 
 def test_v_prediction_is_the_same_chain(tmp_path: Path, suite: Suite) -> None:

@@ -84,7 +84,7 @@ def test_chunked_gradient_equals_autograd_through_everything(suite: Suite, clip_
         algorithms={"prdp": {"images_per_prompt": 4, "optimizer": {"learning_rate": 1e-3, "max_grad_norm": 1e9}}},
     )
     run = tiny.make_run(tiny.plan(suite))
-    run.algorithm = PRDP(PRDPConfig(beta=0.01, clip_range=clip_range, updates_per_epoch=3))
+    run.algorithm = PRDP(PRDPConfig(beta=0.01, clip_range=clip_range or "off", updates_per_epoch=3))
     rollout = _in_float64(run)
 
     gradients: list[list[Tensor]] = []

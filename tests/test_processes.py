@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from rfbench.cli import _exit_code
+from tests import tiny
 from tests.test_cli import TINY
 
 
@@ -40,7 +41,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(newest / "weights.safetensors")
 
 
-@pytest.mark.parametrize("label", ["prdp", "ddpo"])
+@pytest.mark.parametrize("label", tiny.ALGORITHMS)
 def test_number_of_processes_does_not_matter(suite_file: Path, tmp_path: Path, label: str) -> None:
     """Three processes share four prompts unevenly."""
     folders = []

@@ -79,7 +79,7 @@ def test_broken_toml(tmp_path: Path) -> None:
         ("prdp", {"algorithms": {"prdp": {"config": {"beta": -1}}}},
          r"beta: Input should be greater than 0 \(it is -1\)"),
         ("prdp", {"algorithms": {"prdp": {"images_per_prompt": 1}}},
-         "prdp needs at least 2 images per prompt, but images_per_prompt is 1; use --set .*images_per_prompt=2 or more"),
+         "prdp needs at least 2 images per prompt, but images_per_prompt is 1; use .*images_per_prompt=2 or more"),
         ("prdp", {"algorithms": {"prdp": {"images_per_prompt": 5}}},
          "images_per_prompt 5 does not divide the budget of 12 reward queries per epoch; .* 1, 2, 3, 4, 6, 12"),
         ("ddpo", {"algorithms": {"ddpo": {"images_per_prompt": 1}}},

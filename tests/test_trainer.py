@@ -52,7 +52,7 @@ def assert_same_run(first: Path, second: Path) -> None:
     assert all((first / "samples" / n).read_bytes() == (second / "samples" / n).read_bytes() for n in samples)
 
 
-@pytest.mark.parametrize("label", ["prdp", "ddpo"])
+@pytest.mark.parametrize("label", tiny.ALGORITHMS)
 def test_two_runs_are_equal(suite: Suite, tmp_path: Path, label: str) -> None:
     first, second = run(suite, tmp_path / "1", label), run(suite, tmp_path / "2", label)
     assert [record["epoch"] for record in lines(first, "metrics")] == [1, 2, 3]
@@ -105,10 +105,17 @@ KILLS: dict[str, tuple[Any, str, int, bool]] = {
 }
 
 
-@pytest.mark.parametrize("moment", KILLS)
-def test_killed_and_resumed_equals_never_stopped(suite: Suite, tmp_path: Path, moment: str) -> None:
-    label = "ddpo" if moment == "in an update" else "prdp"
+STATEFUL = [  # replay, value network and running statistics survive too
+    ("in an update", "ddpo"),
+    ("in an update", "dpok"),
+    ("between the updates of an epoch", "dpok"),
+    ("while a checkpoint is written", "dpok"),
+    ("between the updates of an epoch", "rwr"),
+]
 
+
+@pytest.mark.parametrize(("moment", "label"), [*((m, "prdp") for m in KILLS if m != "in an update"), *STATEFUL])
+def test_killed_and_resumed_equals_never_stopped(suite: Suite, tmp_path: Path, moment: str, label: str) -> None:
     def doomed() -> None:
         kill_at(*KILLS[moment])
         run(suite, tmp_path / "killed", label)

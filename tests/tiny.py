@@ -16,6 +16,7 @@ from rfbench.processes import Processes
 from rfbench.suite import Suite
 from rfbench.trainer import Run
 
+ALGORITHMS = ("prdp", "ddpo", "dpok", "rwr")
 PROMPTS = ["a cat", "a dog", "a bat", "an ant", "a cow", "a hen"]
 
 
@@ -102,6 +103,11 @@ def make_suite(pipeline: Path, prompts: Path, **changes: Any) -> Suite:
         "algorithms": {
             "prdp": {"images_per_prompt": 4, "config": {"beta": 0.01, "updates_per_epoch": 2}},
             "ddpo": {"images_per_prompt": 2, "config": {"clip_range": 1e-3, "updates_per_epoch": 2}},
+            "dpok": {
+                "images_per_prompt": 2,
+                "config": {"updates_per_epoch": 2, "batch_size": 20, "replay_size": 60, "value_batch_size": 20},
+            },
+            "rwr": {"images_per_prompt": 2, "config": {"updates_per_epoch": 2}},
         },
     }
     return Suite.model_validate(data | changes)

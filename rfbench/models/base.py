@@ -47,12 +47,16 @@ class Model(ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """Images of clean latents ``(m, ...)``, as rewards score them: the one place where pixels become 8-bit.
 
-        ``(m, 3, H, W)`` uint8; a world without pixels may give what its own rewards score, and draws it in ``pictures``.
+        ``(m, 3, H, W)`` uint8; a world without pixels gives what its own rewards score, and draws it in ``pictures``.
         """
 
     def pictures(self, images: Tensor) -> Tensor:
         """What a person sees of decoded images: ``(m, 3, H, W)`` uint8."""
         return images
+
+    def prompt_features(self, condition: Condition) -> Tensor:
+        """One vector per row ``(m, features)``, for networks beside the denoiser: each tensor's mean over its tokens."""
+        return torch.cat([value.flatten(1, -2).mean(1) for value in condition.values()], dim=1)
 
     def exact_measures(self, policy: Policy, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Measures that this model knows in closed form, ``(prompts,)`` each, for the evaluation; most know none."""

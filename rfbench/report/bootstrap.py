@@ -94,8 +94,8 @@ def stretched(estimate: float, joint: Array, factors: list[tuple[Array, int]], c
 
 
 def _resampled_means(values: Array, by_seed: Array, by_prompt: Array) -> Array:
-    """Mean of each crossed resample. einsum, as these are too small for the threads of a matrix product."""
-    return np.asarray(np.einsum("bs,bp,sp->b", by_seed, by_prompt, values))
+    """Mean of each crossed resample; a matrix product only where its threads are worth starting."""
+    return np.asarray(np.einsum("bs,bp,sp->b", by_seed, by_prompt, values, optimize=values.size > 4096))
 
 
 def cell_variance(values: Array) -> float:
@@ -161,7 +161,5 @@ def draws(n: int, stream: int) -> npt.NDArray[np.int64]:
 @lru_cache(maxsize=32)
 def weights(n: int, stream: int) -> Array:
     """Each index's share (replicates, n) of those draws."""
-    drawn = draws(n, stream)
-    counts = np.zeros((REPLICATES, n))
-    np.add.at(counts, (np.arange(REPLICATES)[:, None], drawn), 1.0)
-    return counts / n
+    drawn = draws(n, stream) + n * np.arange(REPLICATES)[:, None]
+    return np.bincount(drawn.ravel(), minlength=REPLICATES * n).reshape(REPLICATES, n) / n

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import polars as pl
+import polars.selectors as cs
 
 from rfbench.errors import InputError
 
@@ -92,13 +93,13 @@ def load(folders: Sequence[Path | str]) -> Runs:
             problems.append(Problem(f"{name}/run.json", f"{error}; this run is left out"))
             continue
         epochs, metric_problems = read_metrics(folder / "metrics.jsonl")
-        curve, last, eval_problems = _read_evals(folder / "evals.jsonl", _seconds_by_epoch(epochs))
-        problems += metric_problems + eval_problems
         identity = [pl.lit(row[key]).alias(key) for key in IDENTITY]
+        curve, last, eval_problems = _read_evals(folder / "evals.jsonl", _seconds_by_epoch(epochs), identity)
+        problems += metric_problems + eval_problems
         rows.append(row)
         records[name] = record
-        evals.append(curve.select(*identity, pl.all()))
-        finals.append(last.select(*identity, pl.all()))
+        evals.append(curve)
+        finals.append(last)
         if not epochs.is_empty():
             metrics.append(epochs.select(*identity, pl.all().exclude(IDENTITY)))
     return Runs(
@@ -127,19 +128,34 @@ def find_run_folders(folders: Sequence[Path]) -> list[Path]:
 
 def read_metrics(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
     """metrics.jsonl: numeric keys only, one row per epoch; the last record of an epoch counts."""
+    frame, problems = _parse_metrics(path)
+    numbers = frame.lazy().select(pl.col("epoch").cast(pl.Int64), cs.numeric().exclude("epoch").cast(pl.Float64))
+    return numbers.unique("epoch", keep="last", maintain_order=True).sort("epoch").collect(), problems
+
+
+def _parse_metrics(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
+    try:
+        frame = pl.read_ndjson(io.BytesIO(path.read_bytes()), infer_schema_length=None)
+        if frame.schema.get("epoch") == pl.Int64 and not frame["epoch"].null_count():
+            return frame, []
+    except (OSError, pl.exceptions.PolarsError):
+        pass
     lines, problems = _read_lines(path)
     rows = []
     for number, record in lines:
-        if not isinstance(record.get("epoch"), int):
+        if isinstance(record.get("epoch"), int):
+            rows.append({key: float(value) for key, value in record.items() if _is_number(value)})
+        else:
             problems.append(Problem(str(path), f"line {number} has no epoch; it is left out"))
-            continue
-        rows.append({key: float(value) for key, value in record.items() if _is_number(value)})
-    frame = pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(schema={"epoch": pl.Float64()})
-    frame = frame.with_columns(pl.col("epoch").cast(pl.Int64))
-    return frame.unique("epoch", keep="last", maintain_order=True).sort("epoch"), problems
+    return pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(
+        schema={"epoch": pl.Int64()}
+    ), problems
 
 
-def _read_evals(path: Path, seconds: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, list[Problem]]:
+def _read_evals(
+    path: Path, seconds: pl.DataFrame, identity: list[pl.Expr]
+) -> tuple[pl.DataFrame, pl.DataFrame, list[Problem]]:
+    """(the curve, its ends with the means of each prompt, problems)"""
     frame, problems = _parse_evals(path)
     usable = frame.filter(
         pl.all_horizontal(pl.col(REQUIRED_IN_EVAL).is_not_null()), pl.col("mean").is_finite(), pl.col("epoch") >= 0
@@ -154,10 +170,12 @@ def _read_evals(path: Path, seconds: pl.DataFrame) -> tuple[pl.DataFrame, pl.Dat
         problems.append(Problem(str(path), f"{twice} evaluations are written twice; the later record counts"))
     if unique.is_empty():
         problems.append(Problem(str(path), "no usable evaluation"))
-    unique = unique.join(seconds, on="epoch", how="left").sort("prompts", "measure", "epoch")
+    ordered = unique.lazy().sort("prompts", "measure", "epoch")
     start = pl.col("per_prompt").first().alias("start_per_prompt")
-    last = unique.group_by("prompts", "measure", maintain_order=True).agg(pl.all().last(), start)
-    return unique.drop("per_prompt"), last.select(*_FINAL_SCHEMA), problems
+    last = ordered.group_by("prompts", "measure", maintain_order=True).agg(pl.all().last(), start)
+    curve = ordered.drop("per_prompt").join(seconds.lazy(), on="epoch", how="left", maintain_order="left")
+    frames = pl.collect_all([curve.select(*identity, pl.all()), last.select(*identity, *_FINAL_SCHEMA)])
+    return frames[0], frames[1], problems
 
 
 def _parse_evals(path: Path) -> tuple[pl.DataFrame, list[Problem]]:

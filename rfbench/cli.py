@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,16 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the suite.")
 ]
 
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        help="Also use the algorithms, rewards, models and prompt sets defined in a Python file, "
+        "each by its class's name: BrightReward as bright-reward.",
+    ),
+]
+
 
 @app.command()
 def run(
@@ -39,6 +50,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Key of the run's prompts and noise.")] = 0,
     out: Annotated[Path, typer.Option(help="Root of the results.")] = Path("results"),
     overrides: Overrides = None,
+    plugin: Plugins = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start over, removing what is there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what the run would spend, and stop.")] = False,
@@ -50,6 +62,7 @@ def run(
 
     loaded = load_suite(suite, overrides or [])
     _quiet_libraries()
+    _add_plugins(plugin)
     from rfbench.plan import make_plan
 
     plan = make_plan(loaded, algorithm, seed)
@@ -84,6 +97,7 @@ def compare_runs(
 @app.command("list")
 def list_names(
     kind: Annotated[str, typer.Argument(help="algorithms, suites, rewards, models or prompts", metavar="KIND")],
+    plugin: Plugins = None,
 ) -> None:
     """List what is installed."""
     from rfbench import plugins
@@ -93,14 +107,25 @@ def list_names(
     kinds = (*plugins.KINDS, "suites")
     if kind not in kinds:
         raise InputError(f"cannot list {kind!r}{did_you_mean(kind, kinds)}; it is one of {', '.join(kinds)}")
+    _add_plugins(plugin)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     if kind == "suites":
         for name in suite_names():
             table.add_row(name, load_suite(name).description)
     else:
         for name in plugins.names(kind):
-            table.add_row(name, (plugins.find(kind, name).__doc__ or "").strip().partition("\n")[0])
+            table.add_row(name, _description(kind, name))
     console.print(table)
+
+
+def _description(kind: str, name: str) -> str:
+    """The first line of a plugin's docstring, or why it cannot be used."""
+    from rfbench import plugins
+
+    try:
+        return (plugins.find(kind, name).__doc__ or "").strip().partition("\n")[0]
+    except InputError as error:
+        return f"[red]{_escape(str(error))}[/]"
 
 
 @app.command()
@@ -132,6 +157,13 @@ def _print_estimate(plan: Plan) -> None:
     console.print(table)
 
 
+def _add_plugins(files: list[Path] | None) -> None:
+    for file in files or []:
+        from rfbench import plugins
+
+        plugins.add_file(file)
+
+
 def _progress() -> Progress:
     from rfbench.progress import Lines, LiveDisplay, Quiet
 
@@ -149,12 +181,16 @@ def _quiet_libraries() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted."""
-    code = _exit_code(arguments)
-    if "RANK" in os.environ:  # one of several processes, whose communication threads can crash an ordinary exit
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    if "RANK" not in os.environ:
+        sys.exit(_exit_code(arguments))
+    code = 1
+    try:
+        code = _exit_code(arguments)
+    except Exception:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # one of several processes: their communication threads can crash an ordinary exit
 
 
 def _exit_code(arguments: list[str] | None) -> int:

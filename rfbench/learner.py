@@ -90,21 +90,21 @@ class Learner:
         self.start_error: float | None = None
         self.grad_norm = 0.0
         self._untouched = True  # no optimiser step since the rollout
-        self._where = "the start"
+        self._where = self._epoch = "the start"
 
     def begin(self, rollout: Rollout) -> None:
         """Called by the trainer before an epoch's update."""
         self.start_error = None
         self._untouched = True
-        self._where = f"epoch {rollout.epoch + 1}"
+        self._where = self._epoch = f"epoch {rollout.epoch + 1}"
 
     def end(self) -> None:
         """Called by the trainer after an epoch's update: every gradient must have become an optimiser step."""
         if self._untouched:
-            raise InterfaceError(f"no update in {self._where}: learner.step() was never called")
+            raise InterfaceError(f"no update in {self._epoch}: learner.step() was never called")
         if any(parameter.grad is not None for parameter in self._parameters):
             raise InterfaceError(
-                f"a gradient was left over at {self._where}: call learner.step() after learner.backward()"
+                f"a gradient was left over in {self._epoch}: learner.step() must follow learner.backward()"
             )
 
     @property

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rfbench import plugins
-from rfbench.algorithm import Algorithm, Cost
+from rfbench.algorithm import Cost
 from rfbench.errors import InputError
-from rfbench.models.base import Model
 from rfbench.prompts.base import PromptSet, epoch_prompts, evaluation_prompts, normalise
-from rfbench.rewards.base import Reward
 from rfbench.suite import AlgorithmSettings, Plugin, Suite
 
 
@@ -48,6 +46,11 @@ class Plan:
     prompts: dict[str, PromptSet]
     evaluation_prompts: dict[str, list[str]]
     prompts_per_epoch: int
+
+    @property
+    def plugin_names(self) -> dict[str, str]:
+        """The plugins that make the run, by kind."""
+        return {"algorithm": self.algorithm.name, "model": self.model.name, "reward": self.reward.name}
 
     @property
     def objective_steps(self) -> int:
@@ -106,9 +109,6 @@ def make_plan(suite: Suite, label: str, seed: int) -> Plan:
 
 def _part(kind: str, plugin: Plugin) -> Part:
     part = plugins.find(kind, plugin.name)
-    base = {"algorithms": Algorithm, "models": Model, "rewards": Reward, "prompts": PromptSet}[kind]
-    if not (isinstance(part, type) and issubclass(part, base)):
-        raise InputError(f"the {kind.removesuffix('s')} {plugin.name!r} is {part!r}, not a subclass of {base.__name__}")
     return Part(plugin.name, part, plugins.configure(kind, plugin.name, part.Config, plugin.options))
 
 

@@ -112,7 +112,7 @@ class Policy:
     def denoising_loss(
         self, clean: Tensor, noise: Tensor, timesteps: Tensor, condition: Condition, *, guided: bool = False
     ) -> Tensor:
-        """``mean over dimensions of |eps - eps_theta(x_t, t, c)|^2`` ``(m,)``; unguided as in pretraining, if not told."""
+        """``mean over dimensions of |eps - eps_theta(x_t, t, c)|^2`` ``(m,)``; unguided, as in pretraining."""
         alpha_bar = per_row(self._alphas_cumprod(clean.device), timesteps, clean)
         noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
         predicted = self.predict_noise(noisy, timesteps, condition, guided=guided)

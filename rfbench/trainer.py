@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rfbench import checkpoint, environment, samples
+from rfbench import checkpoint, environment, plugins, samples
 from rfbench.algorithm import Algorithm, check_metrics
 from rfbench.checkpoint import Checkpoint
 from rfbench.errors import InputError, InterfaceError, RfbenchError
@@ -320,6 +320,7 @@ class _Training:
                 "processes": run.processes.size,
                 "device": environment.device_name(run.processes.device),
                 "versions": environment.versions(),
+                "plugins": {kind: plugins.origin(f"{kind}s", name) for kind, name in plan.plugin_names.items()},
                 "git_commit": environment.git_commit(),
                 "started_at": self._started_at,
                 "updated_at": _now(),

@@ -55,7 +55,7 @@ class Model(ABC):
         return images
 
     def prompt_features(self, condition: Condition) -> Tensor:
-        """One vector per row ``(m, features)``, for networks beside the denoiser: each tensor's mean over its tokens."""
+        """One vector per row ``(m, features)``, for networks beside the denoiser: each tensor's mean over tokens."""
         return torch.cat([value.flatten(1, -2).mean(1) for value in condition.values()], dim=1)
 
     def exact_measures(self, policy: Policy, prompts: Sequence[str]) -> dict[str, Tensor]:

@@ -14,12 +14,11 @@ from rfbench.report.colours import LOOKS, looks
 from rfbench.report.gallery import Gallery, galleries
 from rfbench.report.page_tables import PageTable, runs_table, suite_tables
 from rfbench.report.plots import COLUMN_WIDTH, INK
+from rfbench.report.terminal import MOST_NOTES
 from rfbench.report.verdict import Verdict
 
 if TYPE_CHECKING:
     from rfbench.report.comparison import Comparison
-
-MOST_NOTES = 40
 
 
 @dataclass(frozen=True)

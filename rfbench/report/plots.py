@@ -22,6 +22,7 @@ INK = "#010101"  # text and axes; the page gives it the colour of its own text
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
+    "text.parse_math": False,  # a $ in a name is a $
     "font.size": 7,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7,
@@ -75,17 +76,19 @@ def save(figure: Figure, out: Path, name: str) -> tuple[Path, Path]:
     return png, svg
 
 
-def reward_curves(evals: pl.DataFrame, x: str = "queries", paper: pl.DataFrame | None = None) -> Figure:
+def reward_curves(evals: pl.DataFrame, x: str = "queries", paper: pl.DataFrame | None = None) -> Figure | None:
     """Each reward against `x` (of `X_AXES`), a panel per reward and prompt set, for the runs of one suite.
 
     A line is the mean over seeds; its band is one standard deviation over seeds each way. `paper` holds the paper's
     training curves, drawn thin beside the training reward on seen prompts.
     """
     rewards = order(evals.filter(pl.col("role") != "diagnostic"), pl.col("epoch"))
+    if rewards.is_empty():
+        return None
     panels = rewards.partition_by("measure", "prompts", maintain_order=True)
     columns = min(rewards["prompts"].n_unique(), 3)
     figure, axes = panel_grid(len(panels), columns)
-    styles = looks(evals["algorithm"])
+    styles = looks(evals["algorithm"].unique())
     column, label = X_AXES[x]
     for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
         draw_base(axis, panel)

@@ -17,13 +17,17 @@ from rfbench.report.tables import HEADINGS, PAPER_HEADINGS, caption, cells, pape
 if TYPE_CHECKING:
     from rfbench.report.comparison import Comparison
 
+MOST_NOTES = 40
+
 
 def render_comparison(comparison: Comparison) -> RenderableType:
     """Everything that `rfbench compare` says: tables, the paper beside them, notes, and last the verdict."""
     parts = [render(comparison.table)]
     if comparison.paper.height:
         parts.append(render_paper(comparison.paper))
-    parts += [Text(note, style="yellow") for note in comparison.notes]
+    parts += [Text(note, style="yellow") for note in comparison.notes[:MOST_NOTES]]
+    if len(comparison.notes) > MOST_NOTES:
+        parts.append(Text(f"… and {len(comparison.notes) - MOST_NOTES} more", style="yellow"))
     for verdict in comparison.verdicts:
         parts.append(Text(f"\n{verdict.suite}: {verdict.headline}", style="bold"))
         parts += [Text(f"  - {sentence}") for sentence in verdict.sentences]

@@ -26,7 +26,7 @@ def kl_against_reward(evals: pl.DataFrame) -> Figure | None:
         return None
     panels = points.partition_by("measure", "prompts", maintain_order=True)
     figure, axes = panel_grid(len(panels), min(len(panels), 3))
-    styles = looks(evals["algorithm"])
+    styles = looks(evals["algorithm"].unique())
     for axis, panel in zip(axes, panels, strict=True):
         _draw_paths(axis, panel, styles)
         axis.set_title(f"{prompt_set(panel.row(0, named=True))} prompts", loc="left")
@@ -51,7 +51,7 @@ def held_out_against_trained(evals: pl.DataFrame) -> Figure | None:
     panels = points.partition_by("measure", "prompts", maintain_order=True)
     columns = min(points["prompts"].n_unique(), 3)
     figure, axes = panel_grid(len(panels), columns)
-    styles = looks(evals["algorithm"])
+    styles = looks(evals["algorithm"].unique())
     trained_on = evals.filter(pl.col("role") == "training")["measure"][0]
     for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
         axis.axhline(0, **BASE_LINE)

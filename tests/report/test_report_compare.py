@@ -177,3 +177,33 @@ def test_every_x_axis_draws(tmp_path: Path, x: str) -> None:
 def test_an_unknown_x_axis_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="queries, epochs, seconds"):
         compare([tmp_path], tmp_path / "out", x="steps")
+
+
+def test_names_that_look_like_mathematics_are_drawn_as_they_are(tmp_path: Path) -> None:
+    write_run(tmp_path, "a$b^$", 0, sets={"$_{": True}, held_out=[1.0, 2.0, 3.0, 4.0, 5.0])
+    assert compare([tmp_path], tmp_path / "out", html=tmp_path / "page.html").plots
+
+
+def test_runs_without_any_reward_are_compared_as_far_as_they_go(tmp_path: Path) -> None:
+    path = write_run(tmp_path) / "evals.jsonl"
+    path.write_text(path.read_text().replace('"training"', '"diagnostic"').replace('"logits"', "null"))
+    comparison = compare([tmp_path], tmp_path / "out", html=tmp_path / "page.html")
+    assert comparison.table.is_empty()
+    assert comparison.verdicts[0].headline == "No training reward was evaluated."
+
+
+def test_a_single_evaluation_is_enough_for_a_table(tmp_path: Path) -> None:
+    for algorithm in ("prdp", "ddpo"):
+        for seed in range(2):
+            write_run(tmp_path, algorithm, seed, [2.0 + seed])
+    comparison = compare([tmp_path], tmp_path / "out", html=tmp_path / "page.html")
+    assert comparison.table["final"].to_list() == [2.5] * 4
+
+
+def test_thousands_of_notes_do_not_bury_the_verdict(tmp_path: Path) -> None:
+    write_run(tmp_path, "prdp", 0)
+    for seed in range(1, 60):
+        write_run(tmp_path, "prdp", seed, [1.0], status="running")
+    console = Console(width=200, record=True, file=(tmp_path / "terminal").open("w"))
+    console.print(render_comparison(compare([tmp_path], tmp_path / "out")))
+    assert "and 21 more" in console.export_text()

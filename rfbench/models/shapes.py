@@ -15,5 +15,5 @@ class ShapesModel(StableDiffusion):
     Config = Settings
 
     def __init__(self, config: Settings, device: torch.device) -> None:
-        weights.verify(weights.WEIGHTS)
+        weights.verify(weights.PIPELINE)
         super().__init__(StableDiffusionConfig(path=str(weights.PIPELINE)), device)

@@ -20,7 +20,7 @@ class ShapesPreference(Reward):
     version = "1"
 
     def __init__(self, config: Settings, device: torch.device) -> None:
-        weights.verify(weights.WEIGHTS)
+        weights.verify(weights.REWARD)
         self._model = ShapesReward.load(weights.REWARD).to(device)
         self._device = device
 

@@ -19,7 +19,7 @@ from rfbench.shapes.pretrain.training import Progress, cosine_with_warmup
 from rfbench.shapes.renderer import render
 from rfbench.shapes.reward import ShapesReward
 
-STEPS = 1200
+STEPS = 500
 BATCH = 24  # prompts, each with a group of pictures
 GROUPS = 8  # of near misses, in the contrastive share of a batch
 CONTRASTIVE_WEIGHT = 0.2
@@ -31,6 +31,7 @@ SEED = 7
 def train_reward(clip_folder: Path, preferences: Path, folder: Path) -> None:
     """Preference loss on samples, mixed with the contrastive loss on renders that it started from."""
     torch.manual_seed(SEED)
+    torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(SEED)
     reward = ShapesReward.load(clip_folder).train()
     data = load_file(preferences)
@@ -42,8 +43,9 @@ def train_reward(clip_folder: Path, preferences: Path, folder: Path) -> None:
         prompts = [prompt_at(index) for index in data["indices"][rows].tolist()]
         scenes = groups_of_near_misses(GROUPS, generator)
         renders = degrade(render(scenes, generator).float() / 255, generator)
-        preference = preference_loss(group_scores(reward, data["images"][rows], prompts), data["gold"][rows])
-        contrast, _ = contrastive_loss(reward, renders, [scene.prompt for scene in scenes])
+        with torch.autocast("cpu", torch.bfloat16):
+            preference = preference_loss(group_scores(reward, data["images"][rows], prompts), data["gold"][rows])
+            contrast, _ = contrastive_loss(reward, renders, [scene.prompt for scene in scenes])
         optimizer.zero_grad()
         (preference + CONTRASTIVE_WEIGHT * contrast).backward()
         torch.nn.utils.clip_grad_norm_(reward.parameters(), 1.0)
@@ -55,8 +57,9 @@ def train_reward(clip_folder: Path, preferences: Path, folder: Path) -> None:
 
 def group_scores(reward: ShapesReward, images: Tensor, prompts: list[str]) -> Tensor:
     """Scores (prompts, pictures) of each prompt's own group, uint8 (prompts, pictures, 3, 32, 32)."""
-    pictures = reward.embed_images(images.flatten(0, 1).float() / 255).unflatten(0, images.shape[:2])
-    return reward.clip.logit_scale.exp() * torch.einsum("pid,pd->pi", pictures, reward.embed_prompts(prompts))
+    pictures = reward.embed_images(images.flatten(0, 1).float() / 255).float().unflatten(0, images.shape[:2])
+    sentences = reward.embed_prompts(prompts).float()
+    return reward.clip.logit_scale.exp() * (pictures * sentences[:, None]).sum(-1)
 
 
 def preference_loss(scores: Tensor, gold: Tensor) -> Tensor:

@@ -42,12 +42,12 @@ class Base:
     def load(cls, folder: Path) -> Base:
         """The parts of a StableDiffusionPipeline folder, in float32 and evaluation mode."""
         pipeline = StableDiffusionPipeline.from_pretrained(
-            folder, safety_checker=None, local_files_only=True, torch_dtype=torch.float32
+            folder, safety_checker=None, local_files_only=True, dtype=torch.float32
         )
         return cls(pipeline.tokenizer, pipeline.text_encoder.eval(), pipeline.vae.eval(), pipeline.unet.eval())
 
-    def save(self, folder: Path, dtype: torch.dtype) -> None:
-        """Write a StableDiffusionPipeline folder in the given precision."""
+    def save(self, folder: Path) -> None:
+        """Write a StableDiffusionPipeline folder."""
         pipeline = StableDiffusionPipeline(
             tokenizer=self.tokenizer,
             text_encoder=self.text_encoder,
@@ -58,8 +58,7 @@ class Base:
             feature_extractor=None,
             requires_safety_checker=False,
         )
-        pipeline.to(dtype=dtype).save_pretrained(folder)
-        pipeline.to(dtype=torch.float32)
+        pipeline.save_pretrained(folder)
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Token states (n, tokens, width), padded to the tokenizer's length as the pipeline does."""

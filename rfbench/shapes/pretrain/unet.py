@@ -17,7 +17,7 @@ from rfbench.shapes.pretrain.sampling import Base, build_scheduler
 from rfbench.shapes.pretrain.training import Average, Progress
 from rfbench.shapes.reward import ShapesReward
 
-STEPS = 1600
+STEPS = 900
 SAVE_EVERY = 100
 BATCH = 128
 LEARNING_RATE = 1e-3
@@ -76,7 +76,7 @@ def train_unet(vae_folder: Path, clip_folder: Path, pool: Path, folder: Path) ->
         progress(step, loss=loss.item())
         if step % SAVE_EVERY == 0:
             average.copy_to(torch.nn.ModuleList([averaged.unet, averaged.text_encoder]))
-            averaged.save(folder / f"step-{step}", torch.float32)
+            averaged.save(folder / f"step-{step}")
 
 
 def _initial_base(vae_folder: Path, clip_folder: Path) -> Base:

@@ -1,0 +1,19 @@
+"""The conformance suite on every registered algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rfbench import plugins
+from rfbench.testing import CHECKS
+
+SMALLER = {"dpok": ["algorithms.dpok.config.batch_size=16", "algorithms.dpok.config.value_batch_size=64"]}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("algorithm", plugins.names("algorithms"))
+def test_conformance(algorithm: str, check: Callable[..., None], tmp_path: Path) -> None:
+    check(algorithm, tmp_path, SMALLER.get(algorithm, ()))

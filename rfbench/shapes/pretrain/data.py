@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ def mutant(scene: Scene, generator: torch.Generator) -> Scene:
     while True:
         name = names[_below(len(names), generator)]
         words = _WORDS[name]
-        changed: Scene = replace(scene, **{name: words[_below(len(words), generator)]})
+        changed = type(scene)(**asdict(scene) | {name: words[_below(len(words), generator)]})
         if changed != scene and len(set(changed.colours)) == len(changed.colours) and not is_unseen(index_of(changed)):
             return changed
 

@@ -49,7 +49,7 @@ def score(reward: Reward, name: str, images: Tensor, prompts: Sequence[str], whe
     if broken:
         worst = broken[0]
         raise NonFiniteError(
-            f"the reward {name!r} gave {scores[worst].item()} at {where} for image {first + worst}, prompt {prompts[worst]!r} "
-            f"({len(broken)} of {len(scores)} scores of its batch are not finite)"
+            f"the reward {name!r} gave {scores[worst].item()} at {where} for image {first + worst}, prompt "
+            f"{prompts[worst]!r} ({len(broken)} of {len(scores)} scores of its batch are not finite)"
         )
     return scores

@@ -11,35 +11,50 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+LINES: tuple[Any, ...] = (  # solid, dashed, dash-dotted, short dashes, dotted, dash-dot-dotted
+    "-",
+    (0, (5, 1.5)),
+    (0, (6, 1.5, 1, 1.5)),
+    (0, (3, 1)),
+    (0, (1, 1)),
+    (0, (5, 1, 1, 1, 1, 1)),
+)
+
 
 @dataclass(frozen=True)
 class Look:
     colour: str
     line: Any  # a line style as matplotlib takes it
     marker: str
+    hollow: bool = False
+
+    @property
+    def fill(self) -> str:
+        return "none" if self.hollow else self.colour
 
 
 LOOKS = (
-    Look("#0072B2", "-", "o"),
-    Look("#D55E00", (0, (5, 1.5)), "s"),
-    Look("#009E73", (0, (6, 1.5, 1, 1.5)), "^"),
-    Look("#CC79A7", (0, (3, 1)), "D"),
-    Look("#E69F00", (0, (1, 1)), "v"),
-    Look("#56B4E9", (0, (5, 1, 1, 1, 1, 1)), "P"),
+    *(Look(COLOURS[i], LINES[i], MARKERS[i]) for i in range(6)),
+    *(Look(COLOURS[i], LINES[(i + 3) % 6], MARKERS[i], hollow=True) for i in range(6)),
 )
 FIXED = {"prdp": 0, "ddpo": 1, "dpok": 2, "rwr": 3, "ddpo-group": 4, "rwr-sparse": 5}
 
 
 def looks(algorithms: Iterable[str]) -> dict[str, Look]:
-    """A look per algorithm. Known names have fixed ones; any other starts at its hash and takes the next free one."""
+    """A look per algorithm. Known names have fixed ones; any other starts at its hash and takes the next free one.
+
+    The first six looks have a colour of their own; a seventh algorithm shares a colour, with a hollow marker.
+    """
     names = sorted(set(algorithms))
     taken = {FIXED[name] for name in names if name in FIXED}
     chosen = {name: LOOKS[FIXED[name]] for name in names if name in FIXED}
     for name in names:
         if name not in FIXED:
             first = int(hashlib.sha256(name.encode()).hexdigest(), 16)
-            order = [(first + step) % len(LOOKS) for step in range(len(LOOKS))]
+            order = [(first + step) % 6 + half for half in (0, 6) for step in range(6)]
             index = next((i for i in order if i not in taken), order[0])
             taken.add(index)
             chosen[name] = LOOKS[index]
-    return chosen
+    return {name: chosen[name] for name in names}

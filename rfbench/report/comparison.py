@@ -12,6 +12,7 @@ import polars as pl
 
 from rfbench.errors import InputError
 from rfbench.report import gains, paper, plots, tables, tradeoffs
+from rfbench.report.colours import looks
 from rfbench.report.estimates import estimate, pairs
 from rfbench.report.load import Runs, load
 from rfbench.report.selection import select_finished
@@ -131,11 +132,12 @@ def _write_plots(found: Comparison, out: Path, x: str) -> list[Plot]:
     written = []
     names = found.runs.runs["suite"].unique()
     references = paper.references(list(found.runs.records.values()))
+    styles = looks(found.considered["algorithm"])
     with plots.plotting():
         for suite, evals in tables.suites(found.runs.evals.sort("suite")):
             curves = paper.paper_curves(references[suite]) if suite in references else None
             estimates = found.estimates.filter(pl.col("suite") == suite)
-            for name, caption, figure in _figures(evals, estimates, curves, x):
+            for name, caption, figure in _figures(evals, estimates, styles, curves, x):
                 if figure is not None:
                     stem = name if len(names) == 1 else f"{name}-{_file_name(suite)}"
                     written.append(Plot(suite, name, caption, *plots.save(figure, out, stem)))
@@ -143,29 +145,33 @@ def _write_plots(found: Comparison, out: Path, x: str) -> list[Plot]:
 
 
 def _figures(
-    evals: pl.DataFrame, estimates: pl.DataFrame, curves: pl.DataFrame | None, x: str
+    evals: pl.DataFrame, estimates: pl.DataFrame, styles: plots.Styles, curves: pl.DataFrame | None, x: str
 ) -> Iterator[tuple[str, str, Figure | None]]:
     band = "Lines: mean over seeds; bands: one standard deviation over seeds. Dotted: the base model."
     if curves is not None and (curves.is_empty() or x == "seconds"):
         curves = None
     if curves is not None:
         band += f" Thin lines: {paper.SOURCE}."
-    yield "comparison", f"Each reward against {plots.X_AXES[x][1]}. {band}", plots.reward_curves(evals, x, curves)
+    yield (
+        "comparison",
+        f"Each reward against {plots.X_AXES[x][1]}. {band}",
+        plots.reward_curves(evals, styles, x, curves),
+    )
     yield (
         "held-out",
         "Reward hacking: gain on rewards that were not trained against gain on the training reward, epoch by epoch; "
         "the last epoch is marked. A path that turns down while it moves right hacks the reward.",
-        tradeoffs.held_out_against_trained(evals),
+        tradeoffs.held_out_against_trained(evals, styles),
     )
     yield (
         "seen-unseen",
         "Final gain over the base model on seen (filled) and unseen (hollow) prompts, with 95 % intervals.",
-        tradeoffs.seen_against_unseen(estimates),
+        tradeoffs.seen_against_unseen(estimates, styles),
     )
     yield (
         "kl",
         "Training reward against the KL divergence to the base model, epoch by epoch; the last epoch is marked.",
-        tradeoffs.kl_against_reward(evals),
+        tradeoffs.kl_against_reward(evals, styles),
     )
 
 

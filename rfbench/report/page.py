@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rfbench.report.colours import LOOKS, looks
+from rfbench.report.colours import COLOURS, LOOKS, looks
 from rfbench.report.gallery import Gallery, galleries
 from rfbench.report.page_tables import PageTable, runs_table, suite_tables
 from rfbench.report.plots import COLUMN_WIDTH, INK
@@ -71,7 +71,7 @@ def inline_svg(path: Path, prefix: str) -> tuple[bool, Markup]:
     svg = re.sub(r"url\(#", f"url(#{prefix}", svg)
     svg = re.sub(r'href="#', f'href="#{prefix}', svg)
     svg = svg.replace(INK, "currentColor").replace("#ffffff", "none")
-    for index, look in enumerate(LOOKS):
-        svg = svg.replace(look.colour.lower(), f"var(--mark-{index})")
+    for index, colour in enumerate(COLOURS):
+        svg = svg.replace(colour.lower(), f"var(--mark-{index})")
     width = float(re.search(r'width="([\d.]+)pt"', svg)[1])  # type: ignore[index]  # matplotlib always writes it
     return width > 72 * COLUMN_WIDTH + 1, Markup(svg)

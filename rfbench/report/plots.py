@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#010101"  # text and axes; the page gives it the colour of its own text
+Styles = dict[str, Look]  # the look of each algorithm
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -76,7 +77,7 @@ def save(figure: Figure, out: Path, name: str) -> tuple[Path, Path]:
     return png, svg
 
 
-def reward_curves(evals: pl.DataFrame, x: str = "queries", paper: pl.DataFrame | None = None) -> Figure | None:
+def reward_curves(evals: pl.DataFrame, styles: Styles, x: str, paper: pl.DataFrame | None) -> Figure | None:
     """Each reward against `x` (of `X_AXES`), a panel per reward and prompt set, for the runs of one suite.
 
     A line is the mean over seeds; its band is one standard deviation over seeds each way. `paper` holds the paper's
@@ -88,7 +89,7 @@ def reward_curves(evals: pl.DataFrame, x: str = "queries", paper: pl.DataFrame |
     panels = rewards.partition_by("measure", "prompts", maintain_order=True)
     columns = min(rewards["prompts"].n_unique(), 3)
     figure, axes = panel_grid(len(panels), columns)
-    styles = looks(evals["algorithm"].unique())
+    styles = {name: styles[name] for name in sorted(evals["algorithm"].unique())}
     column, label = X_AXES[x]
     for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
         draw_base(axis, panel)
@@ -143,7 +144,9 @@ def draw_curve(axis: Axes, curve: pl.DataFrame, column: str, look: Look) -> None
     )
     x, y, spread = (points[c].cast(pl.Float64).to_numpy() for c in ("x", "y", "spread"))
     every = max(1, len(x) // 8)
-    axis.plot(x, y, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, zorder=3)
+    axis.plot(
+        x, y, color=look.colour, linestyle=look.line, marker=look.marker, mfc=look.fill, markevery=every, zorder=3
+    )
     axis.fill_between(x, y - np.nan_to_num(spread), y + np.nan_to_num(spread), color=look.colour, alpha=0.18, lw=0)
 
 
@@ -161,18 +164,19 @@ def draw_base(axis: Axes, panel: pl.DataFrame) -> None:
         axis.axhline(base, **BASE_LINE, zorder=1)
 
 
-def legend(figure: Figure, styles: dict[str, Look], paper: pl.DataFrame | None = None, base: bool = True) -> None:
+def legend(figure: Figure, styles: Styles, paper: pl.DataFrame | None = None, base: bool = True) -> None:
     """Algorithms, the base model and the paper's curves, above the panels."""
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=s.colour, linestyle=s.line, marker=s.marker, label=name) for name, s in styles.items()
+        Line2D([], [], color=s.colour, linestyle=s.line, marker=s.marker, mfc=s.fill, label=name)
+        for name, s in styles.items()
     ]
     if base:
         handles.append(Line2D([], [], label="base model", **BASE_LINE))
     for name, look in looks(paper["algorithm"] if paper is not None else []).items():
         handles.append(Line2D([], [], color=look.colour, linewidth=0.7, alpha=0.75, label=f"{name} (paper)"))
-    columns = 4 if figure.get_figwidth() < PAGE_WIDTH else 8
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=min(len(handles), columns), frameon=False, handlelength=2.6
-    )
+    entry = 0.5 + 0.062 * max(len(str(handle.get_label())) for handle in handles)  # inches
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / entry)))
+    figure.set_figheight(figure.get_figheight() + 0.14 * (math.ceil(len(handles) / columns) - 1))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handlelength=2.6)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rfbench.report.colours import Look, looks
-from rfbench.report.plots import BASE_LINE, COLUMN_WIDTH, PAGE_WIDTH, few_ticks, legend, panel_grid
+from rfbench.report.plots import BASE_LINE, COLUMN_WIDTH, PAGE_WIDTH, Styles, few_ticks, legend, panel_grid
 from rfbench.report.tables import order, prompt_set
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 RUN = ["run", "algorithm", "seed", "prompts", "seen", "epoch"]
 
 
-def kl_against_reward(evals: pl.DataFrame) -> Figure | None:
+def kl_against_reward(evals: pl.DataFrame, styles: Styles) -> Figure | None:
     """The training reward against the KL divergence to the base model, in nats; a line through the epochs."""
     kl = evals.filter(pl.col("measure") == "kl").select(*RUN, pl.col("mean").alias("x"))
     reward = evals.filter(pl.col("role") == "training")
@@ -26,18 +25,17 @@ def kl_against_reward(evals: pl.DataFrame) -> Figure | None:
         return None
     panels = points.partition_by("measure", "prompts", maintain_order=True)
     figure, axes = panel_grid(len(panels), min(len(panels), 3))
-    styles = looks(evals["algorithm"].unique())
     for axis, panel in zip(axes, panels, strict=True):
         _draw_paths(axis, panel, styles)
         axis.set_title(f"{prompt_set(panel.row(0, named=True))} prompts", loc="left")
         axis.set_xlabel("KL to the base model (nats)")
         few_ticks(axis)
     axes[0].set_ylabel(panels[0]["measure"][0])
-    legend(figure, styles, base=False)
+    legend(figure, {name: styles[name] for name in sorted(evals["algorithm"].unique())}, base=False)
     return figure
 
 
-def held_out_against_trained(evals: pl.DataFrame) -> Figure | None:
+def held_out_against_trained(evals: pl.DataFrame, styles: Styles) -> Figure | None:
     """Gain on each held-out reward against the gain on the training reward; a line through the epochs.
 
     A path that turns down while it moves right is a reward being hacked.
@@ -51,7 +49,6 @@ def held_out_against_trained(evals: pl.DataFrame) -> Figure | None:
     panels = points.partition_by("measure", "prompts", maintain_order=True)
     columns = min(points["prompts"].n_unique(), 3)
     figure, axes = panel_grid(len(panels), columns)
-    styles = looks(evals["algorithm"].unique())
     trained_on = evals.filter(pl.col("role") == "training")["measure"][0]
     for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
         axis.axhline(0, **BASE_LINE)
@@ -62,11 +59,11 @@ def held_out_against_trained(evals: pl.DataFrame) -> Figure | None:
             axis.set_ylabel("held-out gain")
         if index >= len(panels) - columns:
             axis.set_xlabel(f"gain on {trained_on}")
-    legend(figure, styles)
+    legend(figure, {name: styles[name] for name in sorted(evals["algorithm"].unique())})
     return figure
 
 
-def seen_against_unseen(estimates: pl.DataFrame) -> Figure | None:
+def seen_against_unseen(estimates: pl.DataFrame, styles: Styles) -> Figure | None:
     """Final gain of each algorithm on each prompt set, with 95 % intervals: seen sets filled, unseen ones hollow."""
     gains = order(estimates.filter(pl.col("statistic") == "gain", pl.col("role") != "diagnostic"))
     if gains.is_empty() or gains["seen"].all() or not gains["seen"].any():
@@ -76,7 +73,6 @@ def seen_against_unseen(estimates: pl.DataFrame) -> Figure | None:
     longest = max(len(label) for label in _gain_labels(gains))
     width = COLUMN_WIDTH if len(panels) == 1 or longest <= 16 else PAGE_WIDTH
     figure, axes = panel_grid(len(panels), min(len(panels), 2), 0.35 + 0.13 * rows, width)
-    styles = looks(gains["algorithm"])
     for axis, panel in zip(axes, panels, strict=True):
         _draw_gains(axis, panel, styles)
         unit = panel["unit"][0]
@@ -85,7 +81,7 @@ def seen_against_unseen(estimates: pl.DataFrame) -> Figure | None:
     return figure
 
 
-def _draw_gains(axis: Axes, panel: pl.DataFrame, styles: dict[str, Look]) -> None:
+def _draw_gains(axis: Axes, panel: pl.DataFrame, styles: Styles) -> None:
     ticks, labels, y = [], [], 0.0
     for algorithm in (
         panel.group_by("algorithm").agg(pl.col("estimate").max()).sort("estimate", descending=True)["algorithm"]
@@ -111,10 +107,12 @@ def _gain_labels(rows: pl.DataFrame) -> list[str]:
     return [f"{row['algorithm']}, {prompt_set(row)}" for row in rows.iter_rows(named=True)]
 
 
-def _draw_paths(axis: Axes, panel: pl.DataFrame, styles: dict[str, Look]) -> None:
+def _draw_paths(axis: Axes, panel: pl.DataFrame, styles: Styles) -> None:
     """The mean path over seeds of each algorithm; its last evaluation is marked."""
     for path in panel.partition_by("algorithm", maintain_order=True):
         look = styles[path["algorithm"][0]]
         points = path.group_by("epoch").agg(pl.col("x", "y").mean()).sort("epoch")
         axis.plot(points["x"], points["y"], color=look.colour, linestyle=look.line)
-        axis.plot(points["x"][-1], points["y"][-1], color=look.colour, marker=look.marker, markersize=4.5)
+        axis.plot(
+            points["x"][-1], points["y"][-1], color=look.colour, marker=look.marker, mfc=look.fill, markersize=4.5
+        )

@@ -128,6 +128,8 @@ def _collapses(stability: pl.DataFrame, digits: int) -> list[str]:
             f"{algorithm} collapsed in {len(epochs)} of {_count(runs.height, 'seed')}, at {when}; "
             f"its largest drop from the best was {worst:.{digits}f}."
         )
+    if not sentences:
+        return [f"No run of any algorithm collapsed ({_count(stability.height, 'run')})."]
     if steady:
         sentences.append(f"{_and(steady)} did not collapse in any seed.")
     return sentences

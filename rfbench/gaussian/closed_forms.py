@@ -66,27 +66,41 @@ def expected_clean(chain: Chain, means: Tensor, shifts: Tensor) -> Tensor:
     return (chain.reach[:, None] * drift).sum(1)
 
 
-def trajectory_kl(chain: Chain, shifts: Tensor) -> Tensor:
-    """KL(pi_theta(x_0:T) || pi_ref(x_0:T)) in nats, ``(prompts,)``: sum over steps of |shift|^2 / (2 sigma^2)."""
-    return (shifts / chain.sigma[:, None]).square().sum((1, 2)) / 2
+def step_kl(chain: Chain, shifts: Tensor) -> Tensor:
+    """Each step's KL from the reference in nats, ``(prompts, steps)``: |shift|^2 / (2 sigma^2); they add up."""
+    return (shifts / chain.sigma[:, None]).square().sum(2) / 2
 
 
-def optimal_shifts(chain: Chain, directions: Tensor, beta: float) -> Tensor:
-    """The shifts ``(prompts, steps, dimensions)`` that maximise E[w . x_0] - beta KL: sigma_k^2 G_k w / beta."""
-    return (chain.sigma.square() * chain.reach)[:, None] * directions[:, None, :] / beta
+def optimal_shifts(chain: Chain, directions: Tensor, beta: float | Tensor) -> Tensor:
+    """The shifts ``(prompts, steps, dimensions)`` of highest E[w . x_0] - sum_k beta_k KL_k: sigma_k^2 G_k w / beta_k.
+
+    ``beta`` is in reward units per nat: one for all steps (the KL-regularised optimum), or one per step, ``(steps,)``.
+    """
+    return (chain.sigma.square() * chain.reach / beta)[:, None] * directions[:, None, :]
 
 
-def measures(chain: Chain, means: Tensor, directions: Tensor, shifts: Tensor, beta: float) -> dict[str, Tensor]:
+def noise_penalty_beta(schedule: Schedule, penalty: float) -> Tensor:
+    """The beta of each step, ``(steps,)``, that makes beta_k KL_k = ``penalty`` |eps_theta - eps_ref|^2.
+
+    A penalty on the predicted noise is a KL without its weight noise_weight_k^2 / (2 sigma_k^2).
+    """
+    return (2 * penalty * (schedule.sigma / schedule.noise_weight).square()).double().cpu()
+
+
+def measures(
+    chain: Chain, means: Tensor, directions: Tensor, shifts: Tensor, beta: float | Tensor
+) -> dict[str, Tensor]:
     """What a policy with ``shifts`` is worth under the reward w . x_0, ``(prompts,)`` each.
 
-    ``J`` is E[r] - beta KL with beta in reward units per nat; ``regret`` is the optimum's J minus it.
+    ``J`` is E[r] - beta KL with beta in reward units per nat, or E[r] - sum_k beta_k KL_k; ``regret`` is the highest J
+    of all shifts less it.
     """
 
-    def expected_reward(of: Tensor) -> Tensor:
-        return (directions * expected_clean(chain, means, of)).sum(1)
+    def worth(of: Tensor) -> tuple[Tensor, Tensor]:
+        reward = (directions * expected_clean(chain, means, of)).sum(1)
+        return reward, reward - (beta * step_kl(chain, of)).sum(1)
 
-    best = optimal_shifts(chain, directions, beta)
-    optimum = expected_reward(best) - beta * trajectory_kl(chain, best)
-    reward, kl = expected_reward(shifts), trajectory_kl(chain, shifts)
-    objective = reward - beta * kl
+    reward, objective = worth(shifts)
+    _, optimum = worth(optimal_shifts(chain, directions, beta))
+    kl = step_kl(chain, shifts).sum(1)
     return {"expected_reward": reward, "expected_kl": kl, "J": objective, "regret": optimum - objective}

@@ -95,6 +95,12 @@ class Gaussian(Model):
         return picture.draw(images)
 
     @torch.no_grad()
+    def mean_shifts(self, policy: Policy) -> Tensor:
+        """How far each step's mean is from the reference's, ``(prompts, steps, dimensions)`` float64, on the CPU."""
+        schedule = policy.schedule
+        noise_shift = policy.denoiser.noise_shift()[:, schedule.timesteps]  # type: ignore[operator]
+        return (schedule.noise_weight[:, None] * noise_shift).double().cpu()
+
     def exact_measures(self, policy: Policy, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Expected reward, KL, J and regret ``(prompts,)`` of the policy, without sampling."""
         schedule = policy.schedule
@@ -105,11 +111,10 @@ class Gaussian(Model):
             )
         rows = torch.tensor([world.index(prompt) for prompt in prompts])
         directions = world.directions()[rows]
-        noise_shift = policy.denoiser.noise_shift()[:, schedule.timesteps].double().cpu()[rows]  # type: ignore[operator]
         return closed_forms.measures(
             closed_forms.reference_chain(schedule, world.DATA_STD),
             means=directions,
             directions=directions,
-            shifts=schedule.noise_weight.double().cpu()[:, None] * noise_shift,
+            shifts=self.mean_shifts(policy)[rows],
             beta=self._beta / (schedule.num_steps * world.DIMENSIONS),
         )

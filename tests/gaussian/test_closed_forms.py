@@ -131,4 +131,21 @@ def test_regret_is_the_squared_distance_to_the_optimum(chain: closed_forms.Chain
     """J is quadratic: J* - J = beta KL between the two policies."""
     best = closed_forms.optimal_shifts(chain, DIRECTIONS, joint.BETA)
     regret = closed_forms.measures(chain, MEANS, DIRECTIONS, SHIFTS, joint.BETA)["regret"]
-    torch.testing.assert_close(regret, joint.BETA * closed_forms.trajectory_kl(chain, SHIFTS - best))
+    torch.testing.assert_close(regret, joint.BETA * closed_forms.step_kl(chain, SHIFTS - best).sum(1))
+
+
+def test_a_penalty_on_the_noise_has_an_optimum_of_its_own(schedule: Schedule, chain: closed_forms.Chain) -> None:
+    """E[r] - penalty sum_k |eps_theta - eps_ref|^2, by numerical optimisation over the noise shifts."""
+    penalty = 0.4
+    noise_shifts = torch.zeros(1, STEPS, DIMENSIONS, dtype=torch.float64, requires_grad=True)
+    weight = schedule.noise_weight[:, None]
+
+    def objective() -> Tensor:
+        reward = closed_forms.expected_clean(chain, MEANS[:1], weight * noise_shifts) @ DIRECTIONS[0]
+        return reward.sum() - penalty * noise_shifts.square().sum()
+
+    found = maximise(objective, [noise_shifts])
+    beta = closed_forms.noise_penalty_beta(schedule, penalty)
+    best = closed_forms.optimal_shifts(chain, DIRECTIONS[:1], beta)
+    torch.testing.assert_close(weight * noise_shifts.detach(), best, rtol=1e-4, atol=1e-6)
+    assert float(closed_forms.measures(chain, MEANS[:1], DIRECTIONS[:1], best, beta)["J"]) == pytest.approx(found)

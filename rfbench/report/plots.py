@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,6 +99,8 @@ def reward_curves(evals: pl.DataFrame, styles: Styles, x: str, paper: pl.DataFra
         if paper is not None and panel["seen"][0] and panel["role"][0] == "training":
             draw_paper(axis, paper, column)
         axis.set_title(panel_title(panel), loc="left")
+        if index % columns == 0:
+            axis.set_ylabel(wrapped(panel["unit"][0] or ""))
         few_ticks(axis)
         if index >= len(panels) - columns:
             axis.set_xlabel(label)
@@ -131,8 +134,13 @@ def panel_grid(count: int, columns: int, height: float = 1.45, width: float | No
 
 def panel_title(panel: pl.DataFrame) -> str:
     row = panel.row(0, named=True)
-    unit = f" ({row['unit']})" if row["unit"] else ""
-    return f"{row['measure']}{unit}\n{prompt_set(row)} prompts"
+    name = prompt_set(row)
+    return f"{wrapped(row['measure'])}\n{wrapped(name if name.endswith(')') else f'{name} prompts')}"
+
+
+def wrapped(text: str, width: int = 28) -> str:
+    """Text in lines that fit a panel."""
+    return textwrap.fill(text, width)
 
 
 def draw_curve(axis: Axes, curve: pl.DataFrame, column: str, look: Look) -> None:
@@ -176,7 +184,7 @@ def legend(figure: Figure, styles: Styles, paper: pl.DataFrame | None = None, ba
         handles.append(Line2D([], [], label="base model", **BASE_LINE))
     for name, look in looks(paper["algorithm"] if paper is not None else []).items():
         handles.append(Line2D([], [], color=look.colour, linewidth=0.7, alpha=0.75, label=f"{name} (paper)"))
-    entry = 0.5 + 0.062 * max(len(str(handle.get_label())) for handle in handles)  # inches
-    columns = max(1, min(len(handles), int(figure.get_figwidth() / entry)))
+    entries = sorted((0.45 + 0.055 * len(str(handle.get_label())) for handle in handles), reverse=True)  # inches
+    columns = sum(bool(total <= figure.get_figwidth()) for total in np.cumsum(entries)) or 1
     figure.set_figheight(figure.get_figheight() + 0.14 * (math.ceil(len(handles) / columns) - 1))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handlelength=2.6)

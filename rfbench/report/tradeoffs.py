@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rfbench.report.plots import BASE_LINE, COLUMN_WIDTH, PAGE_WIDTH, Styles, few_ticks, legend, panel_grid
+from rfbench.report.plots import (
+    BASE_LINE,
+    COLUMN_WIDTH,
+    PAGE_WIDTH,
+    Styles,
+    few_ticks,
+    legend,
+    panel_grid,
+    panel_title,
+    wrapped,
+)
 from rfbench.report.tables import order, prompt_set
 
 if TYPE_CHECKING:
@@ -27,10 +37,10 @@ def kl_against_reward(evals: pl.DataFrame, styles: Styles) -> Figure | None:
     figure, axes = panel_grid(len(panels), min(len(panels), 3))
     for axis, panel in zip(axes, panels, strict=True):
         _draw_paths(axis, panel, styles)
-        axis.set_title(f"{prompt_set(panel.row(0, named=True))} prompts", loc="left")
+        axis.set_title(wrapped(f"{prompt_set(panel.row(0, named=True))} prompts"), loc="left")
         axis.set_xlabel("KL to the base model (nats)")
         few_ticks(axis)
-    axes[0].set_ylabel(panels[0]["measure"][0])
+    axes[0].set_ylabel(wrapped(panels[0]["measure"][0]))
     legend(figure, {name: styles[name] for name in sorted(evals["algorithm"].unique())}, base=False)
     return figure
 
@@ -49,16 +59,15 @@ def held_out_against_trained(evals: pl.DataFrame, styles: Styles) -> Figure | No
     panels = points.partition_by("measure", "prompts", maintain_order=True)
     columns = min(points["prompts"].n_unique(), 3)
     figure, axes = panel_grid(len(panels), columns)
-    trained_on = evals.filter(pl.col("role") == "training")["measure"][0]
     for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
         axis.axhline(0, **BASE_LINE)
         axis.axvline(0, **BASE_LINE)
         _draw_paths(axis, panel, styles)
-        axis.set_title(f"{panel['measure'][0]}\n{prompt_set(panel.row(0, named=True))} prompts", loc="left")
+        axis.set_title(panel_title(panel), loc="left")
         if index % columns == 0:
             axis.set_ylabel("held-out gain")
         if index >= len(panels) - columns:
-            axis.set_xlabel(f"gain on {trained_on}")
+            axis.set_xlabel("training gain")
     legend(figure, {name: styles[name] for name in sorted(evals["algorithm"].unique())})
     return figure
 
@@ -76,8 +85,8 @@ def seen_against_unseen(estimates: pl.DataFrame, styles: Styles) -> Figure | Non
     for axis, panel in zip(axes, panels, strict=True):
         _draw_gains(axis, panel, styles)
         unit = panel["unit"][0]
-        axis.set_title(panel["measure"][0], loc="left")
-        axis.set_xlabel(f"gain ({unit})" if unit else "gain")
+        axis.set_title(wrapped(panel["measure"][0]), loc="left")
+        axis.set_xlabel(wrapped(f"gain ({unit})" if unit else "gain", 20))
     return figure
 
 

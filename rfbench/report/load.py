@@ -170,12 +170,13 @@ def _read_evals(
         problems.append(Problem(str(path), f"{twice} evaluations are written twice; the later record counts"))
     if unique.is_empty():
         problems.append(Problem(str(path), "no usable evaluation"))
-    ordered = unique.lazy().sort("prompts", "measure", "epoch")
-    start = pl.col("per_prompt").first().alias("start_per_prompt")
-    last = ordered.group_by("prompts", "measure", maintain_order=True).agg(pl.all().last(), start)
-    curve = ordered.drop("per_prompt").join(seconds.lazy(), on="epoch", how="left", maintain_order="left")
-    frames = pl.collect_all([curve.select(*identity, pl.all()), last.select(*identity, *_FINAL_SCHEMA)])
-    return frames[0], frames[1], problems
+    curve = unique.drop("per_prompt").with_row_index("row").sort("prompts", "measure", "epoch")
+    first_row = pl.col("row").first().alias("first_row")
+    ends = curve.group_by("prompts", "measure", maintain_order=True).agg(pl.all().last(), first_row)
+    lists = unique["per_prompt"]
+    per_prompt = [lists.gather(ends["row"]), lists.gather(ends["first_row"]).alias("start_per_prompt")]
+    timed = curve.drop("row").join(seconds, on="epoch", how="left", maintain_order="left")
+    return timed.select(*identity, pl.all()), ends.with_columns(per_prompt).select(*identity, *_FINAL_SCHEMA), problems
 
 
 def _parse_evals(path: Path) -> tuple[pl.DataFrame, list[Problem]]:

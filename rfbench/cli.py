@@ -94,6 +94,23 @@ def compare_runs(
     console.print("written: " + ", ".join(map(str, comparison.files)), markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command("new")
+def new_plugin(
+    kind: Annotated[str, typer.Argument(help="algorithm", metavar="KIND")],
+    name: Annotated[str, typer.Argument(help="Its name: lower-case words joined by hyphens.")],
+    out: Annotated[Path | None, typer.Option(help="The new folder; by default the name, here.")] = None,
+) -> None:
+    """Write a small installable package with a working algorithm and its test."""
+    from rfbench.scaffold import new_algorithm
+
+    if kind != "algorithm":
+        raise InputError(f"cannot write a new {kind!r}; it is `rfbench new algorithm NAME`")
+    folder = out or Path(name)
+    new_algorithm(name, folder)
+    console.print(f"wrote {folder}; next:", markup=False, highlight=False)
+    console.print(f"  pip install -e {folder}\n  rfbench run {name} --suite tiny-shapes", markup=False, highlight=False)
+
+
 @app.command("list")
 def list_names(
     kind: Annotated[str, typer.Argument(help="algorithms, suites, rewards, models or prompts", metavar="KIND")],

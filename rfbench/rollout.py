@@ -82,6 +82,11 @@ class Rollout:
         """Denoising steps that carry a gradient."""
         return self.log_probs.shape[1]
 
+    def group_means(self) -> Tensor:
+        """``(images,)`` the mean reward of each image's prompt in this epoch."""
+        sums = torch.zeros(len(self.prompts)).to(self.rewards).index_add(0, self.groups, self.rewards)
+        return (sums / torch.bincount(self.groups, minlength=len(self.prompts)))[self.groups]
+
 
 class RolloutSampler:
     """Samples and scores an epoch's images, in chunks of one shape, with noise keyed by (seed, epoch, image)."""

@@ -194,6 +194,7 @@ class _Training:
         self._epoch = 0  # completed epochs
         self._counters = run.counters()
         self._started_at = _now()
+        self._made_with = environment.describe(run.processes.device)
 
     def go(self) -> None:
         run = self._run
@@ -330,9 +331,7 @@ class _Training:
 
 def _std_within_groups(rollout: Rollout) -> float:
     """Root mean square deviation of the rewards from their prompt's mean."""
-    sums = torch.zeros(len(rollout.prompts)).index_add(0, rollout.groups, rollout.rewards)
-    means = sums / torch.bincount(rollout.groups)
-    return float((rollout.rewards - means[rollout.groups]).square().mean().sqrt())
+    return float((rollout.rewards - rollout.group_means()).square().mean().sqrt())
 
 
 def _now() -> str:

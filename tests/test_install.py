@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import sysconfig
@@ -11,27 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from rfbench.errors import InputError
+from rfbench.scaffold import new_algorithm
+
 ROOT = Path(__file__).parent.parent
+
+
+def build(source: Path, out: Path) -> Path:
+    """The wheel of a source tree."""
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", out, source]
+    subprocess.run(command, check=True)
+    (built,) = out.glob("*.whl")
+    return built
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "-q",
-        "-w",
-        str(out),
-        str(ROOT),
-    ]
-    subprocess.run(command, check=True)
-    (built,) = out.glob("rfbench-*.whl")
-    return built
+    return build(ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_wheel_holds_suites_algorithms_and_weights(wheel: Path) -> None:
@@ -43,22 +40,33 @@ def test_the_wheel_holds_suites_algorithms_and_weights(wheel: Path) -> None:
         "rfbench_algorithms/prdp.py",
         "rfbench/shapes/weights/pipeline/unet/diffusion_pytorch_model.safetensors",
         "rfbench/shapes/weights/reward/model.safetensors",
-        "rfbench/shapes/weights/SHA256SUMS",
+        "rfbench/shapes/weights/pipeline/SHA256SUMS",
+        "rfbench/shapes/weights/reward/SHA256SUMS",
+        "rfbench/scaffold/algorithm/pyproject.toml.txt",
     ):
         assert needed in names
 
 
-def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new environment with nothing but the wheel (its dependencies are borrowed, rfbench itself is not)."""
-    environment = tmp_path / "environment"
+    environment = tmp_path_factory.mktemp("install") / "environment"
     venv.create(environment, with_pip=True)
-    python = environment / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True)
+    subprocess.run([environment / "bin" / "python", "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True)
     (site_packages,) = environment.glob("lib/python*/site-packages")
     # a path in a .pth file is not searched for .pth files itself, so an editable rfbench stays invisible
     (site_packages / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"])
+    return environment
+
+
+SMALL = ("epochs=1", "budget.reward_queries_per_epoch=8", "evaluation.sets.seen.num_prompts=2",
+         "evaluation.sets.unseen.num_prompts=2", "compute.device=cpu")  # fmt: skip
+SMALLER = [part for setting in SMALL for part in ("--set", setting)]
+
+
+def test_the_wheel_runs_in_an_empty_environment(environment: Path, tmp_path: Path) -> None:
     where = subprocess.run(
-        [python, "-c", "import rfbench; print(rfbench.__file__)"],
+        [environment / "bin" / "python", "-c", "import rfbench; print(rfbench.__file__)"],
         cwd=tmp_path,
         check=True,
         capture_output=True,
@@ -66,11 +74,41 @@ def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> 
     )
     assert Path(where.stdout.strip()).is_relative_to(environment)
     rfbench = environment / "bin" / "rfbench"
-    settings = ["epochs=1", "budget.reward_queries_per_epoch=8", "evaluation.sets.seen.num_prompts=2",
-                "evaluation.sets.unseen.num_prompts=2", "compute.device=cpu"]  # fmt: skip
-    overrides = [part for setting in settings for part in ("--set", setting)]
-    command = [rfbench, "run", "prdp", "--suite", "tiny-shapes", *overrides]
+    command = [rfbench, "run", "prdp", "--suite", "tiny-shapes", *SMALLER]
     subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
     result = subprocess.run([rfbench, "compare", "results"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "prdp" in result.stdout
     assert (tmp_path / "results" / "comparison" / "comparison.svg").exists()
+
+
+def test_a_new_algorithm_is_three_commands_away(environment: Path, tmp_path: Path) -> None:
+    """Written, installed and run by name in the new environment; and it passes its own test."""
+
+    def call(*command: str | Path) -> str:
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    binaries = environment / "bin"
+    assert "pip install -e my-method" in call(binaries / "rfbench", "new", "algorithm", "my-method")
+    built = build(tmp_path / "my-method", tmp_path / "wheels")
+    call(binaries / "python", "-m", "pip", "install", "-q", "--no-deps", built)
+    assert "finished" in call(binaries / "rfbench", "run", "my-method", "--suite", "tiny-shapes", *SMALLER)
+    record = json.loads((tmp_path / "results" / "tiny-shapes" / "my-method" / "seed-0" / "run.json").read_text())
+    assert record["plugins"]["algorithm"] == "rfbench-my-method 0.1.0"
+    assert "2 passed" in call(binaries / "python", "-m", "pytest", "-q", "-k", "gaussian or budget", "my-method")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("My_Method", "'My_Method' cannot name an algorithm: use lower-case words joined by hyphens"),
+        ("none", "'none' cannot name an algorithm"),
+        ("prdp", "an algorithm 'prdp' is installed already"),
+        ("taken", "taken exists already"),
+    ],
+)
+def test_names_that_a_new_algorithm_cannot_have(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(InputError, match=message):
+        new_algorithm(name, tmp_path / name)

@@ -77,21 +77,31 @@ def run(
 @app.command("compare")
 def compare_runs(
     folders: Annotated[list[Path], typer.Argument(help="Folders with runs, searched at any depth.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Where files go; by default 'comparison' in the first folder.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where files go; by default 'comparison' in the first folder.")] = None,
+    x: Annotated[str, typer.Option("--x", help="Horizontal axis of the curves: queries, epochs or seconds.")] = "queries",
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page with everything.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for scripts.")] = False,
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Compare runs of different suites or budgets.")
     ] = False,
 ) -> None:
-    """Compare finished runs: a table here, and CSV, Markdown and a plot in OUT."""
+    """Compare finished runs: the verdict and a table here; CSV, Markdown and plots in OUT."""
     from rfbench import report
 
-    comparison = report.compare(folders, out or folders[0] / "comparison", allow_mixed)
-    console.print(report.render(comparison.table))
-    for note in comparison.notes:
-        console.print(note, markup=False, highlight=False)
+    comparison = report.compare(folders, out or folders[0] / "comparison", allow_mixed=allow_mixed, x=x, html=html)
+    if as_json:
+        print(comparison.to_json())
+        return
+    console.print(report.render_comparison(comparison))
     console.print("written: " + ", ".join(map(str, comparison.files)), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def watch(folders: Annotated[list[Path], typer.Argument(help="Folders with runs, searched at any depth.")]) -> None:
+    """Watch running and finished runs, refreshing until Ctrl-C."""
+    from rfbench import report
+
+    report.watch(folders, console)
 
 
 @app.command("new")

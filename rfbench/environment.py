@@ -6,10 +6,16 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 PACKAGES = ("rfbench", "torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "pillow")
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """What a run's record says of its making."""
+    return {"device": device_name(device), "versions": versions(), "git_commit": git_commit()}
 
 
 def versions() -> dict[str, str]:

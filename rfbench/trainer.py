@@ -319,10 +319,8 @@ class _Training:
                 "peak_memory_bytes": run.meter.peak_memory_bytes(),
                 "trained_parameters": sum(p.numel() for p in run.policy.trainable().values()),
                 "processes": run.processes.size,
-                "device": environment.device_name(run.processes.device),
-                "versions": environment.versions(),
                 "plugins": {kind: plugins.origin(f"{kind}s", name) for kind, name in plan.plugin_names.items()},
-                "git_commit": environment.git_commit(),
+                **self._made_with,
                 "started_at": self._started_at,
                 "updated_at": _now(),
             }

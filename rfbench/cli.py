@@ -77,8 +77,12 @@ def run(
 @app.command("compare")
 def compare_runs(
     folders: Annotated[list[Path], typer.Argument(help="Folders with runs, searched at any depth.")],
-    out: Annotated[Path | None, typer.Option(help="Where files go; by default 'comparison' in the first folder.")] = None,
-    x: Annotated[str, typer.Option("--x", help="Horizontal axis of the curves: queries, epochs or seconds.")] = "queries",
+    out: Annotated[
+        Path | None, typer.Option(help="Where files go; by default 'comparison' in the first folder.")
+    ] = None,
+    x: Annotated[
+        str, typer.Option("--x", help="Horizontal axis of the curves: queries, epochs or seconds.")
+    ] = "queries",
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page with everything.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for scripts.")] = False,
     allow_mixed: Annotated[

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from rfbench import plugins
 from rfbench.algorithm import Cost
 from rfbench.errors import InputError
 from rfbench.prompts.base import PromptSet, epoch_prompts, evaluation_prompts, normalise
-from rfbench.suite import AlgorithmSettings, Plugin, Suite
+from rfbench.suite import AlgorithmSettings, Plugin, Suite, TrackerSettings
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def make_plan(suite: Suite, label: str, seed: int) -> Plan:
     name = settings.algorithm or label
     algorithm = _part("algorithms", Plugin(name=name, **settings.config))
     _check_capabilities(algorithm, label, settings)
+    _check_installed(suite.compute.trackers)
     prompts_per_epoch = suite.prompts_per_epoch(label)
     prompts = {key: _part("prompts", plugin).make() for key, plugin in suite.prompts.items()}
     epoch_prompts(prompts["train"], prompts_per_epoch, epoch=0, seed=seed)
@@ -124,6 +126,15 @@ def _check_capabilities(algorithm: Part, label: str, settings: AlgorithmSettings
             f"{label}: sample_from is 'reference', but {algorithm.name} is defined only for samples of the policy "
             f"itself; use --set algorithms.{label}.sample_from=policy"
         )
+
+
+def _check_installed(trackers: TrackerSettings) -> None:
+    for package, on in {"tensorboard": trackers.tensorboard, "wandb": trackers.wandb != "off"}.items():
+        if on and find_spec(package) is None:
+            raise InputError(
+                f"compute.trackers.{package} is on, but {package} is not installed; `pip install 'rfbench[track]'`, "
+                "or turn it off"
+            )
 
 
 def _evaluation_prompts(suite: Suite, prompts: dict[str, PromptSet]) -> dict[str, list[str]]:

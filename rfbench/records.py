@@ -36,6 +36,10 @@ class RunFolder:
     def samples(self) -> Path:
         return self.path / "samples"
 
+    @property
+    def trackers(self) -> Path:
+        return self.path / "trackers"
+
     def clear(self) -> None:
         """Removes what an earlier run left."""
         for name in RECORDS:
@@ -59,6 +63,11 @@ class RunFolder:
             file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
             file.flush()
             os.fsync(file.fileno())
+
+    def read(self, name: str) -> list[dict[str, Any]]:
+        """The lines of ``<name>.jsonl``; none where there is no file."""
+        path = self.path / f"{name}.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
     def sizes(self) -> dict[str, int]:
         """Bytes in each record file: what a checkpoint remembers."""

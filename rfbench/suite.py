@@ -2,7 +2,7 @@
 
 A suite is a TOML file in ``benchmarks/suites/`` (or any path). ``--set key=value`` overrides any field by its dotted
 name. Two runs are comparable when their suites have the same hash; settings that must not matter for the outcome
-(``compute``, ``description``) and the settings of the algorithms are left out of it.
+(``compute``, ``description``, ``paper``) and the settings of the algorithms are left out of it.
 """
 
 from __future__ import annotations
@@ -96,8 +96,17 @@ class Evaluation(Settings):
     grid_images: int = Field(4, ge=1, description="images per prompt (columns) of the sample images")
 
 
+class TrackerSettings(Settings):
+    """Where the numbers of the JSONL records also go. May change at a resume."""
+
+    tensorboard: bool = Field(False, description="event files in the run's folder, in trackers/tensorboard")
+    wandb: Literal["off", "online", "offline"] = Field(
+        "off", description="Weights & Biases, project rfbench; offline: files in trackers/wandb, for `wandb sync`"
+    )
+
+
 class Compute(Settings):
-    """What may change speed and memory, but not the outcome."""
+    """What may change speed, memory and what is seen of a run, but not the outcome."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of the denoiser; densities stay fp32")
@@ -105,6 +114,7 @@ class Compute(Settings):
     gradient_checkpointing: bool = False
     processes: int | None = Field(None, ge=1, description="processes that must take part; None takes what is launched")
     checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints")
+    trackers: TrackerSettings = TrackerSettings()
 
 
 class AlgorithmSettings(Settings):
@@ -118,6 +128,13 @@ class AlgorithmSettings(Settings):
     shared_initial_latents: bool = Field(False, description="whether the images of one prompt start from one x_T")
     optimizer: Optimizer = Optimizer()
     config: dict[str, Any] = Field({}, description="fields of the algorithm's own Config")
+
+
+class Paper(Settings):
+    """The experiment of the PRDP paper that a suite repeats, whose numbers ``rfbench compare`` shows beside ours."""
+
+    suite: Literal["small", "large"] = Field(description="the paper's small-scale or large-scale experiments")
+    reward: str = Field(description="the reward trained on: hpsv2, pickscore, aesthetic, or multi for the weighted sum")
 
 
 class Suite(Settings):
@@ -136,6 +153,7 @@ class Suite(Settings):
     evaluation: Evaluation
     compute: Compute = Compute()
     algorithms: dict[str, AlgorithmSettings] = {}
+    paper: Paper | None = Field(None, description="what to compare with")
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Suite:
@@ -174,7 +192,7 @@ class Suite(Settings):
     @property
     def hash(self) -> str:
         """Content hash of what two comparable runs share."""
-        data = self.model_dump(mode="json", exclude={"compute", "description", "algorithms"})
+        data = self.model_dump(mode="json", exclude={"compute", "description", "paper", "algorithms"})
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -27,8 +27,10 @@ from rfbench.prompts.base import epoch_prompts
 from rfbench.records import RunFolder
 from rfbench.rollout import Rollout, RolloutSampler
 from rfbench.schedule import make_schedule
+from rfbench.trackers import Trackers, tracking
 
 LOCAL_COUNTERS = ("unet_forwards", "unet_backwards")  # counted by each process for its share
+MAY_CHANGE = ("compute.trackers.", "description", "paper")  # settings that a resumed run need not share
 START_ERROR_WARNING = 0.1  # share of the clip range that the ratio's first distance from 1 may reach unremarked
 
 
@@ -165,15 +167,18 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
     if processes.is_main and overwrite:
         folder.clear()
     processes.wait()
-    run = make_run(plan, processes)
-    _Training(run, folder, progress).go()
+    with tracking(plan, folder, processes) as trackers:
+        run = make_run(plan, processes)
+        _Training(run, folder, progress, trackers).go()
+    processes.close()
     return folder.path
 
 
 def _check_same(earlier: dict[str, Any], plan: Plan, processes: Processes, path: Path) -> None:
     before = _flat(earlier["suite"]) | {"processes": earlier["processes"]}
     now = _flat(plan.suite.resolved(plan.label)) | {"processes": processes.size}
-    different = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    keys = {key for key in before.keys() | now.keys() if not key.startswith(MAY_CHANGE)}
+    different = sorted(key for key in keys if before.get(key) != now.get(key))
     if different:
         shown = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in different[:5])
         raise InputError(f"{path} cannot be resumed with other settings: {shown}. Restore them, or use --overwrite")
@@ -189,8 +194,8 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
 class _Training:
     """The loop of a run and what it leaves in the folder."""
 
-    def __init__(self, run: Run, folder: RunFolder, progress: Progress) -> None:
-        self._run, self._folder, self._progress = run, folder, progress
+    def __init__(self, run: Run, folder: RunFolder, progress: Progress, trackers: Trackers) -> None:
+        self._run, self._folder, self._progress, self._trackers = run, folder, progress, trackers
         self._epoch = 0  # completed epochs
         self._counters = run.counters()
         self._started_at = _now()
@@ -229,6 +234,7 @@ class _Training:
         self._counters = run.counters()
         if run.processes.is_main:
             folder.truncate(saved.record_sizes)
+            self._trackers.replay(folder)
         self._epoch = saved.epoch
         return True
 
@@ -252,7 +258,7 @@ class _Training:
             **{f"{name}_seconds": round(seconds, 4) for name, seconds in spent.items()},
         }
         if run.processes.is_main:
-            self._folder.append("metrics", record)
+            self._record("metrics", record)
         self._progress.epoch(record)
         if clip_range is not None and start_error is not None and start_error > START_ERROR_WARNING * clip_range:
             self._progress.note(
@@ -265,9 +271,13 @@ class _Training:
         results = run.evaluator(self._epoch)
         records = run.evaluator.records(results, self._epoch)
         if run.processes.is_main:
-            self._folder.append("evals", *records)
+            self._record("evals", *records)
             samples.save(self._folder.samples, self._epoch, results, run.plan.evaluation_prompts)
         self._progress.evaluation(records)
+
+    def _record(self, name: str, *records: dict[str, Any]) -> None:
+        self._folder.append(name, *records)
+        self._trackers.add(name, *records)
 
     def _save(self) -> None:
         run, folder = self._run, self._folder

@@ -38,6 +38,10 @@ def test_every_suite_runs_every_algorithm_that_it_lists(name: str) -> None:
             r"unknown key algorithms.prdp.optimiser \(did you mean 'optimizer'",
         ),
         ("evaluation.sets.seen.prompts=trian", r"'trian', which is not among \[prompts\] \(did you mean 'train'\?\)"),
+        (
+            "paper.suite=tiny",
+            r"paper.suite: Input should be 'small' or 'large' \(it is 'tiny'\)\n  paper.reward is missing",
+        ),
         ("epochs", "--set epochs: expected key=value"),
         ("epochs.x=1", "--set epochs.x=1: 'epochs' is a value, not a table"),
     ],
@@ -53,6 +57,7 @@ def test_overrides_change_the_hash_only_where_the_outcome_changes() -> None:
     assert load_suite("tiny-shapes", ["sampler.guidance_scale=2.0"]).hash != base
     assert load_suite("tiny-shapes", ["compute.chunk_size=7", "description=x"]).hash == base
     assert load_suite("tiny-shapes", ["algorithms.prdp.config.beta=1.0"]).hash == base
+    assert load_suite("tiny-shapes", ["paper.suite=small", "paper.reward=hpsv2"]).hash == base
 
 
 def test_unknown_suite() -> None:

@@ -20,6 +20,7 @@ from rfbench.errors import DamagedFileError, InputError, NonFiniteError
 from rfbench.learner import Learner
 from rfbench.progress import Quiet
 from rfbench.records import RunFolder
+from rfbench.report import paper
 from rfbench.rewards.jpeg import JpegIncompressibility
 from rfbench.suite import Suite
 from rfbench.trainer import train
@@ -143,6 +144,13 @@ def test_a_finished_run_is_left_alone(suite: Suite, tmp_path: Path) -> None:
     assert (folder / "run.json").read_bytes() == content
     run(short, tmp_path, overwrite=True)
     assert len(lines(folder, "metrics")) == 1
+
+
+def test_the_paper_that_a_suite_repeats_stands_in_its_runs(suite: Suite, tmp_path: Path) -> None:
+    short = Suite.model_validate(suite.model_dump() | {"epochs": 1, "paper": {"suite": "small", "reward": "hpsv2"}})
+    record = json.loads((run(short, tmp_path) / "run.json").read_text())
+    assert paper.references([record]) == {"tiny": {"suite": "small", "reward": "hpsv2"}}
+    assert Suite.model_validate(record["suite"]).paper == short.paper
 
 
 def test_resume_refuses_other_settings(suite: Suite, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 from rfbench.errors import InputError
 from rfbench.report.load import Runs
 
-NOT_COMPARED = ("algorithms", "compute", "description")  # parts of a suite that comparable runs need not share
+NOT_COMPARED = ("algorithms", "compute", "description", "paper")  # parts of a suite that comparable runs need not share
 
 
 def select_finished(runs: Runs, allow_mixed: bool = False) -> tuple[Runs, list[str]]:

@@ -76,16 +76,26 @@ def suites(frame: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
         yield rows["suite"][0], rows
 
 
-def cells(rows: pl.DataFrame) -> list[list[str]]:
-    """The text of each row: measure, prompts, algorithm, seeds, and each shown statistic as mean ± spread."""
+def cells(rows: pl.DataFrame, width: int | None = None) -> list[list[str]]:
+    """The text of each row: measure, prompts, algorithm, seeds, and each shown statistic as mean ± spread.
+
+    A block whose cells are wider than `width` shows fewer decimals.
+    """
     result = []
     for block in rows.partition_by("measure", "prompts", maintain_order=True):
         digits = decimals([block[name] for name in SHOWN])
+        while width is not None and digits and _widest(block, digits) > width:
+            digits -= 1
         for row in block.iter_rows(named=True):
             values = [with_spread(row[name], row[f"{name}_spread"], digits) for name in SHOWN]
             measure = f"{row['measure']} ({row['role']})"
             result.append([measure, prompt_set(row), row["algorithm"], str(row["seeds"]), *values])
     return result
+
+
+def _widest(block: pl.DataFrame, digits: int) -> int:
+    pairs = (pair for name in SHOWN for pair in block.select(name, f"{name}_spread").iter_rows())
+    return max(len(with_spread(value, spread, digits)) for value, spread in pairs)
 
 
 def prompt_set(row: dict[str, Any]) -> str:

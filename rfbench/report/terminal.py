@@ -8,6 +8,7 @@ import polars as pl
 from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -18,19 +19,22 @@ if TYPE_CHECKING:
     from rfbench.report.comparison import Comparison
 
 MOST_NOTES = 40
+CELL_WIDTH = 13  # "0.6870±0.0100": what fits four times beside an algorithm's name
 
 
 def render_comparison(comparison: Comparison) -> RenderableType:
-    """Everything that `rfbench compare` says: tables, the paper beside them, notes, and last the verdict."""
-    parts = [render(comparison.table)]
+    """Everything that `rfbench compare` says: the verdict, the tables, the paper beside them, and notes."""
+    parts: list[RenderableType] = []
+    for verdict in comparison.verdicts:
+        parts.append(Text(f"{verdict.suite}: {verdict.headline}", style="bold"))
+        parts += [Padding(Text(f"- {sentence}"), (0, 0, 0, 2)) for sentence in verdict.sentences]
+        parts.append(Text())
+    parts.append(render(comparison.table))
     if comparison.paper.height:
         parts.append(render_paper(comparison.paper))
     parts += [Text(note, style="yellow") for note in comparison.notes[:MOST_NOTES]]
     if len(comparison.notes) > MOST_NOTES:
         parts.append(Text(f"… and {len(comparison.notes) - MOST_NOTES} more", style="yellow"))
-    for verdict in comparison.verdicts:
-        parts.append(Text(f"\n{verdict.suite}: {verdict.headline}", style="bold"))
-        parts += [Text(f"  - {sentence}") for sentence in verdict.sentences]
     return Group(*parts)
 
 
@@ -45,11 +49,11 @@ def render(summary: pl.DataFrame) -> RenderableType:
 
 
 def _render_block(block: pl.DataFrame) -> Table:
-    shown = cells(block)
+    shown = cells(block, CELL_WIDTH + 2)  # the spaces around ± are taken out
     table = Table(title=Text(f"{shown[0][0]} on {shown[0][1]} prompts"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("algorithm", min_width=10, overflow="fold")
     for heading in ("seeds", *HEADINGS.values()):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in shown:
         table.add_row(*(escape(cell.replace(" ± ", "±")) for cell in row[2:]))
     return table

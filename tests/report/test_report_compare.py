@@ -61,6 +61,18 @@ def test_the_terminal_table_fits_80_columns(tmp_path: Path) -> None:
     assert "toy: prdp" in text
 
 
+def test_small_values_and_long_names_are_not_cut_off_in_80_columns(tmp_path: Path) -> None:
+    for algorithm in ("ddpo", "an-algorithm-with-a-long-name"):
+        for seed in range(3):
+            write_run(tmp_path, algorithm, seed, [0.0222, 0.0593 + seed * 0.0064, 0.0370 + seed * 0.01])
+    console = Console(width=80, record=True, file=(tmp_path / "terminal").open("w"))
+    console.print(render_comparison(compare([tmp_path], tmp_path / "out")))
+    text = console.export_text()
+    assert "…" not in text
+    assert "0.0657±0.0064" in text
+    assert text.index("toy: No clear winner") < text.index("on seen prompts  ") < text.index("on unseen prompts  ")
+
+
 def test_one_seed_says_that_noise_cannot_be_told(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0)
     write_run(tmp_path, "ddpo", 0)

@@ -99,6 +99,9 @@ def _other_prompts(finals: pl.DataFrame, pairs: pl.DataFrame, measure: str, prom
     holds: list[str] = []
     sentences = []
     for row in elsewhere.iter_rows(named=True):
+        if row["difference"] == 0:
+            sentences.append(f"On {prompt_set(row)} prompts {row['algorithm']} and {row['other']} end equal.")
+            continue
         lead = _signed(row | {"estimate": row["difference"]}, digits)
         noise = row["low"] is None or row["low"] <= 0
         if row["algorithm"] == first and not noise:

@@ -34,6 +34,15 @@ def test_a_tie_is_called_a_tie(tmp_path: Path) -> None:
     assert headline.startswith("No clear winner: prdp and ddpo cannot be told apart")
 
 
+def test_equal_ends_put_nobody_ahead(tmp_path: Path) -> None:
+    for seed in range(3):
+        for algorithm in ("prdp", "ddpo"):
+            write_run(tmp_path, algorithm, seed, [1.0, 4.0 + 0.5 * seed])
+    _, sentences = verdict(tmp_path)
+    assert "end equal." in sentences
+    assert "ahead" not in sentences
+
+
 def test_one_seed_is_never_a_win(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0, [1.0, 9.0])
     write_run(tmp_path, "ddpo", 0, [1.0, 2.0])

@@ -72,3 +72,4 @@ def test_a_sparkline_spans_its_own_range() -> None:
 
 def test_durations_read_as_clocks() -> None:
     assert (duration(5), duration(65), duration(3725)) == ("0:05", "1:05", "1:02:05")
+    assert duration(324 * 86400) == "324 days"

@@ -128,7 +128,7 @@ class Learner:
                 return
             images, steps = rows + local.start, objective_steps[columns]
             groups = rollout.groups[images]
-            self._where = f"epoch {rollout.epoch + 1}, among the prompts {_some(rollout.prompts, groups)}"
+            self._where = f"{self._epoch}, among the prompts {_some(rollout.prompts, groups)}"
             yield Chunk(
                 images=images,
                 columns=columns,
@@ -148,7 +148,7 @@ class Learner:
                 return
             images = rows + local.start
             groups = rollout.groups[images]
-            self._where = f"epoch {rollout.epoch + 1}, among the prompts {_some(rollout.prompts, groups)}"
+            self._where = f"{self._epoch}, among the prompts {_some(rollout.prompts, groups)}"
             yield CleanChunk(
                 images, rollout.clean_latents[rows].to(self.device), select(rollout.condition, groups.to(self.device))
             )

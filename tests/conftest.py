@@ -30,3 +30,10 @@ def prompt_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def suite(pipeline: Path, prompt_file: Path) -> Suite:
     """A suite on the tiny pipeline that trains three epochs in a second."""
     return tiny.make_suite(pipeline, prompt_file)
+
+
+@pytest.fixture
+def suite_file(pipeline: Path, prompt_file: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(tiny.SUITE_FILE.format(pipeline=pipeline, prompts=prompt_file))
+    return path

@@ -14,30 +14,6 @@ import pytest
 
 from rfbench.cli import _exit_code
 
-TINY = """
-name = "mine"
-version = 1
-epochs = 2
-model = {{ name = "stable-diffusion", path = "{pipeline}" }}
-sampler = {{ num_steps = 4, skip_last_steps = 1, guidance_scale = 2.0 }}
-reward = {{ name = "jpeg-incompressibility" }}
-prompts = {{ train = {{ name = "text-file", path = "{prompts}" }} }}
-budget = {{ reward_queries_per_epoch = 8 }}
-compute = {{ device = "cpu" }}
-[evaluation.sets.seen]
-prompts = "train"
-seen = true
-num_prompts = 3
-images_per_prompt = 2
-"""
-
-
-@pytest.fixture
-def suite_file(pipeline: Path, prompt_file: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "mine.toml"
-    path.write_text(TINY.format(pipeline=pipeline, prompts=prompt_file))
-    return path
-
 
 def rfbench(*arguments: str | Path) -> int:
     return _exit_code([str(argument) for argument in arguments])

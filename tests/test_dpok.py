@@ -104,14 +104,7 @@ def test_a_replay_smaller_than_an_epoch_keeps_every_step(suite: Suite) -> None:
 def test_the_gradient_is_that_of_the_loss_on_the_drawn_transitions(suite: Suite) -> None:
     """In chunks of 8, against one batch of 20 through the policy's own log-probs."""
     run = make(suite, batch_size=20, updates_per_epoch=1, value_batch_size=8, reward_weight=3.0, kl_weight=0.5)
-    gradients: list[torch.Tensor] = []
-    take_step = run.learner.step
-
-    def record_then_step() -> None:
-        gradients.extend(p.grad.clone() for p in run.policy.trainable().values() if p.grad is not None)
-        take_step()
-
-    run.learner.step = record_then_step  # type: ignore[method-assign]
+    gradients = tiny.record_gradients(run)
     before = {name: value.clone() for name, value in run.policy.state_dict().items()}
     run.update(run.rollout(0))
     run.policy.load_state_dict(before)

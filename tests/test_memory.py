@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.test_cli import TINY
-
 PROGRAM = """
 import resource, sys, torch
 torch.set_num_threads(1)
@@ -27,13 +25,11 @@ print([before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])
 """
 
 
-def test_peak_memory_with_many_steps_is_that_with_few(pipeline: Path, prompt_file: Path, tmp_path: Path) -> None:
+def test_peak_memory_with_many_steps_is_that_with_few(suite_file: Path) -> None:
     """An epoch's peak, of the whole process, with 12 steps (11 carry a gradient) and with 3 (2 do)."""
-    suite = tmp_path / "mine.toml"
-    suite.write_text(TINY.format(pipeline=pipeline, prompts=prompt_file))
     peaks, growths = [], []
     for steps in (3, 12):
-        command = [sys.executable, "-c", PROGRAM, str(suite), str(steps)]
+        command = [sys.executable, "-c", PROGRAM, str(suite_file), str(steps)]
         before, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         peaks.append(peak)
         growths.append(peak - before)

@@ -16,7 +16,7 @@ from rfbench.learner import Learner
 from rfbench.rollout import Rollout
 from rfbench.suite import Suite
 from tests import tiny
-from tests.test_cli import TINY, rfbench
+from tests.test_cli import rfbench
 
 MINE = '''
 from rfbench.algorithm import Algorithm, Cost
@@ -55,13 +55,6 @@ def _forget_files() -> Any:
     yield
     for known in plugins._from_files.values():
         known.clear()
-
-
-@pytest.fixture
-def suite_file(pipeline: Path, prompt_file: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "mine.toml"
-    path.write_text(TINY.format(pipeline=pipeline, prompts=prompt_file))
-    return path
 
 
 def test_a_file_brings_its_plugins(suite_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,14 +15,6 @@ from safetensors.torch import load_file
 
 from rfbench.cli import _exit_code
 from tests import tiny
-from tests.test_cli import TINY
-
-
-@pytest.fixture
-def suite_file(pipeline: Path, prompt_file: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "mine.toml"
-    path.write_text(TINY.format(pipeline=pipeline, prompts=prompt_file))
-    return path
 
 
 def launch(

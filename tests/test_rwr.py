@@ -71,14 +71,7 @@ def test_weights_compete_in_the_epoch_or_in_the_prompt(suite: Suite, images_per_
 @pytest.mark.parametrize("guided", [False, True])
 def test_the_gradient_is_that_of_the_weighted_denoising_loss(suite: Suite, guided: bool) -> None:
     run = make(suite, updates_per_epoch=1, guided=guided)
-    gradients: list[torch.Tensor] = []
-    take_step = run.learner.step
-
-    def record_then_step() -> None:
-        gradients.extend(p.grad.clone() for p in run.policy.trainable().values() if p.grad is not None)
-        take_step()
-
-    run.learner.step = record_then_step  # type: ignore[method-assign]
+    gradients = tiny.record_gradients(run)
     before = {name: value.clone() for name, value in run.policy.state_dict().items()}
     rollout = run.rollout(0)
     assert rollout.latents is None

@@ -17,6 +17,22 @@ from rfbench.suite import Suite
 from rfbench.trainer import Run
 
 ALGORITHMS = ("prdp", "ddpo", "dpok", "rwr")
+SUITE_FILE = """
+name = "mine"
+version = 1
+epochs = 2
+model = {{ name = "stable-diffusion", path = "{pipeline}" }}
+sampler = {{ num_steps = 4, skip_last_steps = 1, guidance_scale = 2.0 }}
+reward = {{ name = "jpeg-incompressibility" }}
+prompts = {{ train = {{ name = "text-file", path = "{prompts}" }} }}
+budget = {{ reward_queries_per_epoch = 8 }}
+compute = {{ device = "cpu" }}
+[evaluation.sets.seen]
+prompts = "train"
+seen = true
+num_prompts = 3
+images_per_prompt = 2
+"""
 PROMPTS = ["a cat", "a dog", "a bat", "an ant", "a cow", "a hen"]
 
 
@@ -119,3 +135,16 @@ def make_run(made: Plan) -> Run:
 
 def plan(suite: Suite, label: str = "prdp", seed: int = 0) -> Plan:
     return make_plan(suite, label, seed)
+
+
+def record_gradients(run: Run) -> list[torch.Tensor]:
+    """A list that each optimiser step of ``run`` first adds its gradients to, parameter by parameter."""
+    gradients: list[torch.Tensor] = []
+    take_step = run.learner.step
+
+    def record_then_step() -> None:
+        gradients.extend(p.grad.clone() for p in run.policy.trainable().values() if p.grad is not None)
+        take_step()
+
+    run.learner.step = record_then_step  # type: ignore[method-assign]
+    return gradients

@@ -191,8 +191,10 @@ class Suite(Settings):
 
     @property
     def hash(self) -> str:
-        """Content hash of what two comparable runs share."""
-        data = self.model_dump(mode="json", exclude={"compute", "description", "paper", "algorithms"})
+        """Content hash of what two comparable runs share; a field that is None is as if it did not exist."""
+        data = self.model_dump(
+            mode="json", exclude={"compute", "description", "paper", "algorithms"}, exclude_none=True
+        )
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from rfbench.cli import _exit_code
+from rfbench.cli import exit_code
 
 
 def rfbench(*arguments: str | Path) -> int:
-    return _exit_code([str(argument) for argument in arguments])
+    return exit_code([str(argument) for argument in arguments])
 
 
 def test_help_imports_no_torch() -> None:
     for arguments in (["--help"], ["run", "--help"], ["compare", "--help"]):
-        code = f"import sys, rfbench.cli as c; c._exit_code({arguments}); assert 'torch' not in sys.modules"
+        code = f"import sys, rfbench.cli as c; c.exit_code({arguments}); assert 'torch' not in sys.modules"
         subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 

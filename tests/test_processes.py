@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rfbench.cli import _exit_code
+from rfbench.cli import exit_code
 from tests import tiny
 
 
@@ -76,7 +76,7 @@ def test_another_number_of_processes_than_asked_for(
     suite_file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     arguments = ["run", "prdp", "--suite", str(suite_file), "--set", "compute.processes=2", "--out", str(tmp_path)]
-    assert _exit_code([*arguments, "--set", "algorithms.prdp.images_per_prompt=2"]) == 2
+    assert exit_code([*arguments, "--set", "algorithms.prdp.images_per_prompt=2"]) == 2
     assert "2 processes were asked for and 1 were launched" in " ".join(capsys.readouterr().err.split())
 
 

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from rfbench.condition import Condition
 from rfbench.schedule import NoiseSchedule
+from rfbench.sources import Sourced
 from rfbench.suite import Settings
 
 if TYPE_CHECKING:
     from rfbench.policy import Policy
 
 
-class Model(ABC):
+class Model(Sourced, ABC):
     """A latent diffusion model: a denoiser to finetune, and the frozen parts around it.
 
     A model is made from its ``Config`` and a device, and loads its weights in ``__init__``.

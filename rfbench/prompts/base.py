@@ -10,10 +10,11 @@ import torch
 
 from rfbench import noise
 from rfbench.errors import InputError
+from rfbench.sources import Sourced
 from rfbench.suite import Settings
 
 
-class PromptSet(ABC):
+class PromptSet(Sourced, ABC):
     """An indexable set of prompts, made from its ``Config``; it may be far larger than what a run reads."""
 
     Config: ClassVar[type[Settings]] = Settings

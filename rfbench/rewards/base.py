@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from rfbench.errors import NonFiniteError, RfbenchError
+from rfbench.sources import Sourced
 from rfbench.suite import Settings
 
 
-class Reward(ABC):
+class Reward(Sourced, ABC):
     """Scores images against their prompts; higher is better.
 
     A reward is made from its ``Config`` and a device. Scores of one image must not depend on the others in the batch.

@@ -1,0 +1,44 @@
+"""Commands that read finished and running runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rfbench.cli.app import app, console
+
+
+@app.command("compare")
+def compare_runs(
+    folders: Annotated[list[Path], typer.Argument(help="Folders with runs, searched at any depth.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where files go; by default 'comparison' in the first folder.")
+    ] = None,
+    x: Annotated[
+        str, typer.Option("--x", help="Horizontal axis of the curves: queries, epochs or seconds.")
+    ] = "queries",
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page with everything.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for scripts.")] = False,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Compare runs of different suites or budgets.")
+    ] = False,
+) -> None:
+    """Compare finished runs: the verdict and a table here; CSV, Markdown and plots in OUT."""
+    from rfbench import report
+
+    comparison = report.compare(folders, out or folders[0] / "comparison", allow_mixed=allow_mixed, x=x, html=html)
+    if as_json:
+        print(comparison.to_json())
+        return
+    console.print(report.render_comparison(comparison))
+    console.print("written: " + ", ".join(map(str, comparison.files)), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def watch(folders: Annotated[list[Path], typer.Argument(help="Folders with runs, searched at any depth.")]) -> None:
+    """Watch running and finished runs, refreshing until Ctrl-C."""
+    from rfbench import report
+
+    report.watch(folders, console)

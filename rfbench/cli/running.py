@@ -1,0 +1,72 @@
+"""Commands that train."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, quiet_libraries
+from rfbench.errors import InputError
+
+if TYPE_CHECKING:
+    from rfbench.plan import Plan
+    from rfbench.progress import Progress
+
+
+@app.command()
+def run(
+    algorithm: Annotated[str, typer.Argument(help="An algorithm, or a variant that the suite names.")],
+    suite: Annotated[str, typer.Option(help="A suite's name, or the path of a .toml file.")],
+    seed: Annotated[int, typer.Option(min=0, help="Key of the run's prompts and noise.")] = 0,
+    out: Annotated[Path, typer.Option(help="Root of the results.")] = Path("results"),
+    overrides: Overrides = None,
+    plugin: Plugins = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start over, removing what is there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what the run would spend, and stop.")] = False,
+) -> None:
+    """Finetune with one algorithm on one suite, in OUT/SUITE/ALGORITHM/seed-N."""
+    if resume and overwrite:
+        raise InputError("--resume goes on with a run and --overwrite starts over: give one of them")
+    from rfbench.suite import load_suite
+
+    loaded = load_suite(suite, overrides or [])
+    quiet_libraries()
+    add_plugins(plugin)
+    from rfbench.plan import make_plan
+
+    plan = make_plan(loaded, algorithm, seed)
+    if dry_run:
+        _print_estimate(plan)
+        return
+    from rfbench.trainer import train
+
+    train(plan, out, _progress(), resume=resume, overwrite=overwrite)
+
+
+def _print_estimate(plan: Plan) -> None:
+    from rfbench.estimate import estimate
+
+    spent = estimate(plan)
+    suite = plan.suite
+    table = Table(title=f"{plan.label} on {suite.name}, {suite.epochs} epochs", title_justify="left", show_header=False)
+    table.add_row("prompts x images per epoch", f"{spent.prompts_per_epoch} x {spent.images_per_prompt}")
+    table.add_row("reward queries", f"{spent.reward_queries:,}")
+    table.add_row("UNet forwards, training", f"{spent.training_forwards:,}")
+    table.add_row("UNet backwards, training", f"{spent.training_backwards:,}")
+    table.add_row("UNet forwards, evaluation", f"{spent.evaluation_forwards:,}")
+    table.add_row("estimated time", f"{spent.seconds / 60:.1f} min of network calls at this machine's speed")
+    table.add_row("estimated peak memory", f"{spent.memory_bytes / 2**30:.2f} GiB")
+    console.print(table)
+
+
+def _progress() -> Progress:
+    from rfbench.progress import Lines, LiveDisplay, Quiet
+
+    if os.environ.get("RANK", "0") != "0":
+        return Quiet()
+    return LiveDisplay(console) if console.is_terminal else Lines(console)

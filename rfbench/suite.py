@@ -118,7 +118,10 @@ class Compute(Settings):
 
 
 class AlgorithmSettings(Settings):
-    """How one algorithm (or a named variant of it) spends the suite's budget."""
+    """How one algorithm (or a named variant of it) spends the suite's budget.
+
+    In a suite, ``like = "other"`` starts from the table ``other``, of which only what follows is changed.
+    """
 
     algorithm: str | None = Field(None, description="the algorithm's name, where the table's name is a variant's")
     images_per_prompt: int = Field(8, ge=1, description="group size; prompts per epoch = reward queries / this")
@@ -154,6 +157,15 @@ class Suite(Settings):
     compute: Compute = Compute()
     algorithms: dict[str, AlgorithmSettings] = {}
     paper: Paper | None = Field(None, description="what to compare with")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _variants_inherit(cls, data: Any) -> Any:
+        """Fills in each ``[algorithms.*]`` table that is ``like`` another."""
+        tables = data.get("algorithms") if isinstance(data, dict) else None
+        if not isinstance(tables, dict):
+            return data
+        return data | {"algorithms": {label: _inherit(tables, label, ()) for label in tables}}
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Suite:
@@ -196,6 +208,32 @@ class Suite(Settings):
             mode="json", exclude={"compute", "description", "paper", "algorithms"}, exclude_none=True
         )
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _inherit(tables: dict[str, Any], label: str, heirs: tuple[str, ...]) -> Any:
+    """The table of ``label``, laid over the one that it is ``like``."""
+    table = tables[label]
+    if not isinstance(table, dict) or "like" not in table:
+        return table
+    parent = table["like"]
+    if parent not in tables or parent in (label, *heirs):
+        others = [name for name in tables if name not in (label, *heirs)]
+        raise ValueError(
+            f"algorithms.{label}.like is {parent!r}{did_you_mean(str(parent), others)}; it can be like "
+            f"{', '.join(others) or 'no other table'}"
+        )
+    inherited = _inherit(tables, parent, (label, *heirs))
+    own = {key: value for key, value in table.items() if key != "like"}
+    return _merged({"algorithm": parent} | inherited, own)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``over`` laid over ``base``, table by table."""
+    both = {
+        key: _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        for key, value in over.items()
+    }
+    return base | both
 
 
 def suite_names() -> list[str]:

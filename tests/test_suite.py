@@ -51,6 +51,29 @@ def test_bad_overrides(override: str, message: str) -> None:
         load_suite("tiny-shapes", [override])
 
 
+def test_a_table_that_is_like_another_changes_only_what_it_says() -> None:
+    hot = ["algorithms.hot.like=prdp", "algorithms.hot.config.beta=3.0"]
+    suite = load_suite("small-shapes", [*hot, "algorithms.hotter.like=hot", "algorithms.prdp.images_per_prompt=4"])
+    prdp, hotter = suite.settings_for("prdp"), suite.settings_for("hotter")
+    assert hotter.algorithm == "prdp"
+    assert hotter.images_per_prompt == prdp.images_per_prompt == 4
+    assert hotter.optimizer == prdp.optimizer
+    assert hotter.config == prdp.config | {"beta": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["algorithms.hot.like=prpd"], r"algorithms.hot.like is 'prpd' \(did you mean 'prdp'\?\)"),
+        (["algorithms.hot.like=hot"], "algorithms.hot.like is 'hot'"),
+        (["algorithms.hot.like=cold", "algorithms.cold.like=hot"], "like is 'hot'"),
+    ],
+)
+def test_a_table_must_be_like_one_that_is_there(overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_suite("small-shapes", overrides)
+
+
 def test_overrides_change_the_hash_only_where_the_outcome_changes() -> None:
     base = load_suite("tiny-shapes").hash
     assert load_suite("tiny-shapes", ["epochs=7"]).hash != base

@@ -57,7 +57,8 @@ class Model(Sourced, ABC):
 
     def prompt_features(self, condition: Condition) -> Tensor:
         """One vector per row ``(m, features)``, for networks beside the denoiser: each tensor's mean over tokens."""
-        return torch.cat([value.flatten(1, -2).mean(1) for value in condition.values()], dim=1)
+        values = condition.values()
+        return torch.cat([value.flatten(1, -2).mean(1) if value.dim() > 2 else value for value in values], dim=1)
 
     def exact_measures(self, policy: Policy, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Measures that this model knows in closed form, ``(prompts,)`` each, for the evaluation; most know none."""

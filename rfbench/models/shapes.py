@@ -6,6 +6,7 @@ import torch
 
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
 from rfbench.shapes import weights
+from rfbench.sources import Source
 from rfbench.suite import Settings
 
 
@@ -17,3 +18,8 @@ class ShapesModel(StableDiffusion):
     def __init__(self, config: Settings, device: torch.device) -> None:
         weights.verify(weights.PIPELINE)
         super().__init__(StableDiffusionConfig(path=str(weights.PIPELINE)), device)
+
+    @classmethod
+    def sources(cls, config: Settings) -> list[Source]:
+        """None to fetch: its files ship with rfbench."""
+        return []

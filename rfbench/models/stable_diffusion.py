@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x: a diffusers pipeline folder or hub id as a base model."""
+"""Stable Diffusion 1.x, 2.x and XL: a diffusers pipeline folder or hub id as a base model."""
 
 from __future__ import annotations
 
@@ -9,59 +9,97 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rfbench.condition import Condition
+from rfbench.models import pipeline_folder
 from rfbench.models.base import Model, to_uint8
+from rfbench.models.text_encoding import StableDiffusionText, StableDiffusionXLText
 from rfbench.schedule import NoiseSchedule
+from rfbench.sources import Source
 from rfbench.suite import Settings
+
+DEFAULT_PATH, DEFAULT_REVISION = "CompVis/stable-diffusion-v1-4", "133a221b8aa7292a167afc5127cb63fb5005638b"
+FILES = (
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "unet/config.json",
+    f"unet/{pipeline_folder.MODEL}",
+    "vae/config.json",
+    f"vae/{pipeline_folder.MODEL}",
+    "text_encoder*/config.json",  # XL has a second one
+    f"text_encoder*/{pipeline_folder.ENCODER}",
+    "tokenizer*/*",
+)
 
 
 class StableDiffusionConfig(Settings):
     """Settings of a Stable Diffusion model."""
 
-    path: str = Field("CompVis/stable-diffusion-v1-4", description="pipeline folder, or hub id")
-    revision: str | None = Field(None, description="the hub's commit; None takes the newest")
+    path: str = Field(DEFAULT_PATH, description="pipeline folder, or hub id; of the families 1.x, 2.x and XL")
+    revision: str | None = Field(
+        None, description="the hub's commit; None is the one known for the default path, and 'main' for others"
+    )
+    resolution: int | None = Field(None, ge=8, description="pixels of a side; None is what the UNet was trained at")
 
 
 class StableDiffusion(Model):
-    """The UNet is the denoiser; text encoder and VAE stay frozen."""
+    """Stable Diffusion 1.x, 2.x or XL, as its folder says; the UNet is trained, text encoders and VAE stay frozen.
+
+    Those stay in fp32 in every precision: they cost 0.6 GB (XL: 3.4 GB), a reward then sees the same pixels whatever
+    the UNet computes in, and XL's VAE, which overflows in fp16, needs no exception.
+    """
 
     Config: ClassVar[type[Settings]] = StableDiffusionConfig
 
     def __init__(self, config: StableDiffusionConfig, device: torch.device) -> None:
+        folder = pipeline_folder.read(StableDiffusion.sources(config)[0].require("model"))
+        size = folder.latent_size(config.resolution)
         from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
 
-        def load(part: Any, subfolder: str, **options: Any) -> Any:
-            return part.from_pretrained(config.path, subfolder=subfolder, revision=config.revision, **options)
-
-        weights = {"torch_dtype": torch.float32, "use_safetensors": True}
-        unet: Any = load(UNet2DConditionModel, "unet", **weights).to(device)
-        self._vae = load(AutoencoderKL, "vae", **weights).to(device).eval().requires_grad_(False)
-        text_encoder = load(CLIPTextModel, "text_encoder", dtype=torch.float32, use_safetensors=True)
-        self._text_encoder = text_encoder.to(device).eval().requires_grad_(False)
-        self._tokenizer = load(CLIPTokenizer, "tokenizer")
-        scheduler = load(DDIMScheduler, "scheduler")
-        self.denoiser = unet
-        self.latent_shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+        weights = {"torch_dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+        unet: Any = UNet2DConditionModel.from_pretrained(folder.path, subfolder="unet", **weights)
+        vae: Any = AutoencoderKL.from_pretrained(folder.path, subfolder="vae", **weights)
+        vae.encoder = vae.quant_conv = None  # images are never encoded
+        self._vae = vae.to(device).eval().requires_grad_(False)
+        self.encode_text = (StableDiffusionXLText if folder.is_xl else StableDiffusionText)(folder, device)
+        scheduler = DDIMScheduler.from_pretrained(folder.path, subfolder="scheduler", local_files_only=True)
+        self.denoiser = unet.to(device)
+        self.latent_shape = (unet.config.in_channels, size, size)
         self.noise_schedule = NoiseSchedule(
             scheduler.alphas_cumprod,
             scheduler.config.prediction_type,
             scheduler.config.steps_offset,
             float(scheduler.final_alpha_cumprod),
         )
-        self._device = device
+        self._folder = folder
+
+    @classmethod
+    def sources(cls, config: StableDiffusionConfig) -> list[Source]:
+        default = config.path == DEFAULT_PATH
+        return [
+            Source(
+                setting="path",
+                path=config.path,
+                files=FILES,
+                revision=config.revision or (DEFAULT_REVISION if default else "main"),
+                gigabytes=4.3 if default else None,
+            )
+        ]
 
     def encode(self, prompt: str) -> Condition:
-        tokens = self._tokenizer(
-            prompt,
-            padding="max_length",
-            max_length=self._tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        return {"text": self._text_encoder(tokens.input_ids.to(self._device)).last_hidden_state}
+        return self.encode_text(prompt)
 
     def predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        return denoiser(latents, timesteps, encoder_hidden_states=condition["text"], return_dict=False)[0]
+        options = {}
+        if self._folder.is_xl:
+            options["added_cond_kwargs"] = {"text_embeds": condition["pooled"], "time_ids": self._time_ids(latents)}
+        return denoiser(
+            latents, timesteps, encoder_hidden_states=condition["text"], return_dict=False, **options
+        )[0]
 
     def decode(self, latents: Tensor) -> Tensor:
         return to_uint8(self._vae.decode(latents / self._vae.config.scaling_factor, return_dict=False)[0])
+
+    def _time_ids(self, latents: Tensor) -> Tensor:
+        """XL's size conditioning ``(m, 6)``: original size, crop's corner, target size; an image as it is."""
+        pixels = latents.shape[-1] * self._folder.pixels_per_latent
+        sizes = torch.tensor([pixels, pixels, 0, 0, pixels, pixels], dtype=latents.dtype, device=latents.device)
+        return sizes.expand(len(latents), 6)

@@ -14,6 +14,11 @@ from rfbench.errors import InputError
 RECORDS = ("metrics", "evals")
 
 
+def run_path(root: Path, suite: str, label: str, seed: int) -> Path:
+    """The folder of a run under the root of the results."""
+    return root / suite / label / f"seed-{seed}"
+
+
 class RunFolder:
     """``<root>/<suite>/<algorithm>/seed-<n>/``, with one writer at a time; other processes of a run only read."""
 

@@ -15,6 +15,7 @@ import torch
 from rfbench import checkpoint, environment, plugins, samples
 from rfbench.algorithm import Algorithm, check_metrics
 from rfbench.checkpoint import Checkpoint
+from rfbench.earlier import check_resumable, check_same_experiment
 from rfbench.errors import InputError, InterfaceError, RfbenchError
 from rfbench.evaluation import Evaluator, Judge
 from rfbench.learner import Learner
@@ -24,13 +25,12 @@ from rfbench.policy import Policy
 from rfbench.processes import Processes
 from rfbench.progress import Progress
 from rfbench.prompts.base import epoch_prompts
-from rfbench.records import RunFolder
+from rfbench.records import RunFolder, run_path
 from rfbench.rollout import Rollout, RolloutSampler
 from rfbench.schedule import make_schedule
 from rfbench.trackers import Trackers, tracking
 
 LOCAL_COUNTERS = ("unet_forwards", "unet_backwards")  # counted by each process for its share
-MAY_CHANGE = ("compute.trackers.", "description", "paper")  # settings that a resumed run need not share
 START_ERROR_WARNING = 0.1  # share of the clip range that the ratio's first distance from 1 may reach unremarked
 
 
@@ -151,11 +151,12 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
     A finished run is left as it is unless ``overwrite``; an unfinished one needs ``resume`` or ``overwrite``.
     """
     processes = Processes(plan.suite.compute)
-    folder = RunFolder(root / plan.suite.name / plan.label / f"seed-{plan.seed}", writer=processes.is_main)
+    folder = RunFolder(run_path(root, plan.suite.name, plan.label, plan.seed), writer=processes.is_main)
     earlier = folder.read_run()
     processes.wait()
     if earlier is not None and not overwrite:
         if earlier["status"] == "finished":
+            check_same_experiment(earlier, plan, folder.path)
             progress.note(f"{folder.path} is finished already; --overwrite runs it again")
             return folder.path
         if not resume:
@@ -163,7 +164,7 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
                 f"{folder.path} holds a run that is {earlier['status']} at epoch {earlier['epoch']} of "
                 f"{earlier['epochs']}; --resume goes on with it, --overwrite starts over"
             )
-        _check_same(earlier, plan, processes, folder.path)
+        check_resumable(earlier, plan, processes.size, folder.path)
     if processes.is_main and overwrite:
         folder.clear()
     processes.wait()
@@ -172,23 +173,6 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
         _Training(run, folder, progress, trackers).go()
     processes.close()
     return folder.path
-
-
-def _check_same(earlier: dict[str, Any], plan: Plan, processes: Processes, path: Path) -> None:
-    before = _flat(earlier["suite"]) | {"processes": earlier["processes"]}
-    now = _flat(plan.suite.resolved(plan.label)) | {"processes": processes.size}
-    keys = {key for key in before.keys() | now.keys() if not key.startswith(MAY_CHANGE)}
-    different = sorted(key for key in keys if before.get(key) != now.get(key))
-    if different:
-        shown = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in different[:5])
-        raise InputError(f"{path} cannot be resumed with other settings: {shown}. Restore them, or use --overwrite")
-
-
-def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(data, dict):
-        return {prefix: data}
-    dot = "." if prefix else ""
-    return {k: v for name, value in data.items() for k, v in _flat(value, f"{prefix}{dot}{name}").items()}
 
 
 class _Training:

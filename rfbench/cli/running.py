@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, quiet_libraries
-from rfbench.errors import InputError
+from rfbench.errors import InputError, RfbenchError
 
 if TYPE_CHECKING:
     from rfbench.plan import Plan
@@ -46,6 +46,60 @@ def run(
     from rfbench.trainer import train
 
     train(plan, out, _progress(), resume=resume, overwrite=overwrite)
+
+
+@app.command()
+def sweep(
+    suite: Annotated[list[str], typer.Option(help="A suite's name, or the path of a .toml file. Repeatable.")],
+    algorithms: Annotated[
+        list[str] | None, typer.Argument(help="Algorithms or variants; by default all that each suite lists.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Such as 0-4, or 0,2,7.")] = "0-4",
+    out: Annotated[Path, typer.Option(help="Root of the results.")] = Path("results"),
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time; by default one per GPU, or per core without one.")
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary",
+            metavar="KEY=V,V",
+            help="Also run each algorithm with these values of a field of its table; x3 is three times its own. "
+            "Example: optimizer.learning_rate=x0.3,x1,x3",
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    plugin: Plugins = None,
+) -> None:
+    """Run algorithms x suites x seeds, one process per core or GPU. The same command goes on where it was stopped."""
+    quiet_libraries()
+    add_plugins(plugin)
+    from rfbench import sweep as sweeping
+
+    made = sweeping.make_jobs(
+        suite,
+        algorithms or [],
+        _seeds(seeds),
+        out,
+        overrides=overrides or [],
+        variations=vary or [],
+        plugins=plugin or [],
+    )
+    with sweeping.Display(made, console) as display:
+        outcomes = sweeping.run_jobs(made, sweeping.make_lanes(jobs), display)
+    console.print(sweeping.summary(made, outcomes), highlight=False)
+    failures = sweeping.failures(outcomes)
+    if failures:
+        raise RfbenchError("\n".join(failures))
+
+
+def _seeds(text: str) -> list[int]:
+    """``0-4`` or ``0,2,7`` as numbers."""
+    try:
+        ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
+        return [seed for first, *last in ends for seed in range(first, (last or [first])[0] + 1)]
+    except ValueError:
+        raise InputError(f"--seeds {text}: expected such as 0-4, or 0,2,7") from None
 
 
 def _print_estimate(plan: Plan) -> None:

@@ -70,8 +70,12 @@ class Evaluator:
 
     def __call__(self, epoch: int) -> list[SetResult]:
         """Results of every set after ``epoch`` completed epochs."""
+        return [self.evaluate(name, epoch) for name in self._settings.sets]
+
+    def evaluate(self, name: str, epoch: int) -> SetResult:
+        """The result of the set ``name`` after ``epoch`` completed epochs."""
         with self._meter.evaluation():
-            return [self._evaluate(name, settings, epoch) for name, settings in self._settings.sets.items()]
+            return self._evaluate(name, self._settings.sets[name], epoch)
 
     def records(self, results: list[SetResult], epoch: int) -> list[dict[str, Any]]:
         """One record per prompt set and measure, for ``evals.jsonl``."""
@@ -102,7 +106,7 @@ class Evaluator:
         start, stop = share.start * copies, share.stop * copies
         measures = {judge.name: torch.zeros(len(prompts) * copies) for judge in self._judges}
         kl = torch.zeros(len(prompts) * copies)
-        pixels: list[Tensor] = []
+        pictures = _Pictures(copies, self._settings.grid_prompts, self._settings.grid_images)
         for first in range(start, stop, self._chunk_size):
             images = range(first, min(first + self._chunk_size, stop))
             rows = torch.arange(images.start, images.stop)
@@ -112,7 +116,8 @@ class Evaluator:
             for judge in self._judges:
                 where = f"the evaluation of {name!r} after epoch {epoch}"
                 measures[judge.name][rows] = score(judge.reward, judge.name, decoded, chunk_prompts, where, first)
-            pixels.append(self._policy.model.pictures(decoded).cpu())
+            for image, picture in zip(images, self._policy.model.pictures(decoded).cpu(), strict=True):
+                pictures.add(image, picture)
         schedule, shape = self._policy.schedule, self._policy.model.latent_shape
         measures["kl"] = kl
         measures["kl_per_dimension"] = kl / (len(schedule.objective_steps) * math.prod(shape))
@@ -121,12 +126,12 @@ class Evaluator:
             for measure, values in measures.items()
         }
         per_prompt |= self._policy.model.exact_measures(self._policy, prompts)
-        own = torch.cat(pixels).unflatten(0, (len(share), copies))
         if copies > 1:
             diversity = torch.zeros(len(prompts))
-            diversity[share.start : share.stop] = torch.stack([_diversity(images) for images in own])
+            diversity[share.start : share.stop] = torch.tensor(pictures.diversity)
             per_prompt["diversity"] = self._processes.sum(diversity)
-        return SetResult(name, settings.seen, len(prompts) * copies, per_prompt, self._grid(own, share, len(prompts)))
+        grid = self._processes.sum(pictures.grid(len(prompts))).to(torch.uint8)
+        return SetResult(name, settings.seen, len(prompts) * copies, per_prompt, grid)
 
     def _sample(self, name: str, prompts: list[str], images: range) -> tuple[Tensor, Tensor]:
         """x_0 ``(m, ...)`` and the KL of the objective's steps in nats ``(m,)``."""
@@ -144,18 +149,44 @@ class Evaluator:
             clean = next_latents
         return clean, kl
 
-    def _grid(self, own: Tensor, share: range, num_prompts: int) -> Tensor:
-        """The first images of the first prompts, from all processes."""
-        rows = min(self._settings.grid_prompts, num_prompts)
-        images = own[:, : self._settings.grid_images]
-        grid = torch.zeros(rows, *images.shape[1:], dtype=torch.int32)
-        mine = range(min(share.start, rows), min(share.stop, rows))
-        grid[mine.start : mine.stop] = images[: len(mine)].int()
-        return self._processes.sum(grid).to(torch.uint8)
+
+class _Pictures:
+    """What is kept of a set's pictures, which may be tens of thousands: each prompt's diversity, and the grid's tiles.
+
+    Attributes:
+        diversity: root mean square pixel difference over the pairs of one prompt's pictures, prompt by prompt.
+    """
+
+    def __init__(self, copies: int, rows: int, columns: int) -> None:
+        self._copies, self._rows, self._columns = copies, rows, min(columns, copies)
+        self._tiles: dict[tuple[int, int], Tensor] = {}
+        self._sum, self._squares = torch.tensor(0), 0  # of the prompt whose pictures are being added
+        self.diversity: list[float] = []
+
+    def add(self, image: int, picture: Tensor) -> None:
+        """Takes the set's ``image``-th picture ``(3, H, W)`` uint8; the pictures come in order."""
+        prompt, copy = divmod(image, self._copies)
+        self._shape = picture.shape
+        if prompt < self._rows and copy < self._columns:
+            self._tiles[prompt, copy] = picture.int()
+        pixels = picture.long()
+        squares = int(pixels.square().sum())
+        self._sum, self._squares = (pixels, squares) if copy == 0 else (self._sum + pixels, self._squares + squares)
+        if copy == self._copies - 1 > 0:
+            self.diversity.append(_rms_difference(self._sum, self._squares, self._copies))
+
+    def grid(self, num_prompts: int) -> Tensor:
+        """The first pictures of the first prompts ``(rows, columns, 3, H, W)`` int32; 0 for those not added here."""
+        grid = torch.zeros(min(self._rows, num_prompts), self._columns, *self._shape, dtype=torch.int32)
+        for tile, picture in self._tiles.items():
+            grid[tile] = picture
+        return grid
 
 
-def _diversity(images: Tensor) -> Tensor:
-    """Root mean square pixel difference over the pairs of one prompt's images ``(k, 3, H, W)``, k >= 2."""
-    flat = images.float().flatten(1) / 255
-    i, j = torch.triu_indices(len(flat), len(flat), offset=1)
-    return (flat[i] - flat[j]).square().mean().sqrt()
+def _rms_difference(total: Tensor, squares: int, count: int) -> float:
+    """Root mean square difference, 0 to 1, over the pairs of ``count`` 8-bit pictures with this sum and squared sum.
+
+    The sum over pairs of (x_i - x_j)^2 is n sum x^2 - (sum x)^2, exact in integers.
+    """
+    over_pairs = count * squares - int(total.square().sum())
+    return math.sqrt(over_pairs / (count * (count - 1) / 2 * total.numel())) / 255

@@ -9,7 +9,8 @@ from typing import Any
 from rfbench import plugins
 from rfbench.algorithm import Cost
 from rfbench.errors import InputError
-from rfbench.prompts.base import PromptSet, epoch_prompts, evaluation_prompts, normalise
+from rfbench.prompts.base import PromptSet, epoch_prompts
+from rfbench.prompts.evaluated import choose_prompts
 from rfbench.suite import AlgorithmSettings, Plugin, Suite, TrackerSettings
 
 
@@ -104,7 +105,7 @@ def make_plan(suite: Suite, label: str, seed: int) -> Plan:
         reward=_part("rewards", suite.reward),
         held_out_rewards=[_part("rewards", plugin) for plugin in suite.evaluation.held_out_rewards],
         prompts=prompts,
-        evaluation_prompts=_evaluation_prompts(suite, prompts),
+        evaluation_prompts=choose_prompts(suite, prompts),
         prompts_per_epoch=prompts_per_epoch,
     )
 
@@ -135,20 +136,3 @@ def _check_installed(trackers: TrackerSettings) -> None:
                 f"compute.trackers.{package} is on, but {package} is not installed; `pip install 'rfbench[track]'`, "
                 "or turn it off"
             )
-
-
-def _evaluation_prompts(suite: Suite, prompts: dict[str, PromptSet]) -> dict[str, list[str]]:
-    """Each set's prompts; those said to be unseen must not occur in the training set."""
-    chosen = {
-        name: evaluation_prompts(prompts[s.prompts], s.num_prompts, suite.evaluation.seed, name)
-        for name, s in suite.evaluation.sets.items()
-    }
-    training = {normalise(prompt) for prompt in prompts["train"]}
-    for name, evaluation_set in suite.evaluation.sets.items():
-        shared = [prompt for prompt in chosen[name] if normalise(prompt) in training]
-        if shared and not evaluation_set.seen:
-            raise InputError(
-                f"evaluation.sets.{name} is said to be unseen, but {len(shared)} of its {len(chosen[name])} prompts "
-                f"are training prompts, the first {shared[0]!r}; remove them, or set evaluation.sets.{name}.seen=true"
-            )
-    return chosen

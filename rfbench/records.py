@@ -12,6 +12,7 @@ from typing import Any
 from rfbench.errors import InputError
 
 RECORDS = ("metrics", "evals")
+JUDGEMENTS = ("quick", "final")  # what `rfbench evaluate` writes, by tier
 
 
 def run_path(root: Path, suite: str, label: str, seed: int) -> Path:
@@ -47,7 +48,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Removes what an earlier run left."""
-        for name in RECORDS:
+        for name in (*RECORDS, *JUDGEMENTS):
             (self.path / f"{name}.jsonl").unlink(missing_ok=True)
         (self.path / "run.json").unlink(missing_ok=True)
         for folder in (self.checkpoints, self.samples):

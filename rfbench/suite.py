@@ -76,13 +76,27 @@ class Budget(Settings):
     reward_queries_per_epoch: int = Field(ge=1, description="images scored per epoch: prompts x images per prompt")
 
 
+TierName = Literal["quick", "final"]
+
+
+class Tier(Settings):
+    """How thoroughly a prompt set is judged."""
+
+    num_prompts: int = Field(ge=1)
+    images_per_prompt: int = Field(ge=1)
+
+
 class EvaluationSet(Settings):
     """Prompts that are evaluated with the same noise for every algorithm, seed and epoch."""
 
     prompts: str = Field(description="one of the suite's [prompts] tables")
     seen: bool = Field(description="whether training draws from these prompts")
-    num_prompts: int = Field(ge=1)
-    images_per_prompt: int = Field(ge=1)
+    num_prompts: int = Field(ge=1, description="of the quick tier, which is evaluated during training")
+    images_per_prompt: int = Field(ge=1, description="of the quick tier")
+    final: Tier | None = Field(None, description="the final tier, of `rfbench evaluate`; it includes quick's prompts")
+    exclude: tuple[str, ...] | None = Field(
+        None, description="[prompts] tables whose prompts are left out, so that fewer than num_prompts may remain"
+    )
 
 
 class Evaluation(Settings):
@@ -177,7 +191,29 @@ class Suite(Settings):
                     f"evaluation.sets.{name}.prompts is {evaluation_set.prompts!r}, which is not among [prompts]"
                     f"{did_you_mean(evaluation_set.prompts, self.prompts)}"
                 )
+            for excluded in evaluation_set.exclude or ():
+                if excluded not in self.prompts:
+                    raise ValueError(
+                        f"evaluation.sets.{name}.exclude names {excluded!r}, which is not among [prompts]"
+                        f"{did_you_mean(excluded, self.prompts)}"
+                    )
         return self
+
+    def at_tier(self, tier: TierName) -> Suite:
+        """The suite with each evaluation set as large as the tier asks; quick is the suite itself."""
+        if tier == "quick":
+            return self
+        lacking = [name for name, evaluation_set in self.evaluation.sets.items() if evaluation_set.final is None]
+        if lacking:
+            raise InputError(
+                f"{self.name} has no final tier: evaluation.sets.{lacking[0]}.final is missing; use --tier quick, or "
+                f"add such as final = {{ num_prompts = 100, images_per_prompt = 16 }} to the suite's file"
+            )
+        sets = {
+            name: evaluation_set.model_copy(update=dict(evaluation_set.final or ()))
+            for name, evaluation_set in self.evaluation.sets.items()
+        }
+        return self.model_copy(update={"evaluation": self.evaluation.model_copy(update={"sets": sets})})
 
     def settings_for(self, label: str) -> AlgorithmSettings:
         """The algorithm's table, or the defaults for an algorithm that the suite does not list."""

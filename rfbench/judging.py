@@ -1,0 +1,76 @@
+"""Judging a policy apart from its training: the base model, or a run's last checkpoint, at a tier of evaluation.
+
+The quick tier is what a run evaluates as it goes; the final tier is what its results are reported on. Both use the
+evaluation's own seed, and so do all runs: their numbers are paired, prompt by prompt and noise by noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rfbench import checkpoint
+from rfbench.checkpoint import Checkpoint
+from rfbench.errors import InputError
+from rfbench.plan import Plan, make_plan
+from rfbench.processes import Processes
+from rfbench.progress import Progress
+from rfbench.records import RunFolder
+from rfbench.suite import Suite, TierName
+from rfbench.trainer import make_run
+
+
+def judge(
+    plan: Plan, processes: Processes, saved: Checkpoint | None = None, *, skip: Collection[str] = ()
+) -> Iterator[list[dict[str, Any]]]:
+    """Evaluates the base model, or the policy of a checkpoint: the records of one evaluation set at a time.
+
+    The records are those of ``evals.jsonl``. ``skip`` names sets that are not wanted. At the final tier, the plan is
+    that of the suite's tier:
+
+    >>> plan = make_plan(suite.at_tier("final"), "prdp", seed=0)  # any algorithm, for the base model
+    >>> for records in judge(plan, processes):
+    ...     print({record["measure"]: record["mean"] for record in records})
+
+    Every process of ``processes`` must go through all sets; each gets the same records.
+    """
+    run, epoch = make_run(plan, processes), 0
+    if saved is not None:
+        epoch = saved.epoch
+        run.policy.load_state_dict(saved.weights)
+        run.meter.counters.reward_queries = saved.state["counters"]["reward_queries"]
+    for name in plan.suite.evaluation.sets:
+        if name not in skip:
+            yield run.evaluator.records([run.evaluator.evaluate(name, epoch)], epoch)
+
+
+def evaluate_run(path: Path, tier: TierName, progress: Progress) -> Path:
+    """Judges the last checkpoint of the run in ``path``, and returns the file of its records, ``<tier>.jsonl`` there.
+
+    Sets that the file already holds for this checkpoint's epoch are not evaluated again, so the same command goes on
+    where it was stopped.
+    """
+    if not (path / "run.json").is_file():
+        raise InputError(
+            f"{path} is no run: it holds no run.json; give a folder such as results/SUITE/ALGORITHM/seed-0"
+        )
+    record = RunFolder(path, writer=False).read_run()
+    assert record is not None
+    suite = Suite.model_validate(record["suite"]).at_tier(tier)
+    plan = make_plan(suite, record["algorithm"], record["seed"])
+    processes = Processes(suite.compute)
+    folder = RunFolder(path, writer=processes.is_main)
+    saved = checkpoint.load_latest(folder.checkpoints, torch.device("cpu"))
+    if saved is None:
+        raise InputError(f"{path} holds no checkpoint; `rfbench run` with --resume, or --overwrite, makes one")
+    done = {earlier["prompts"] for earlier in folder.read(tier) if earlier["epoch"] == saved.epoch}
+    processes.wait()
+    for records in judge(plan, processes, saved, skip=done):
+        if processes.is_main:
+            folder.append(tier, *records)
+        progress.evaluation(records)
+    processes.close()
+    return path / f"{tier}.jsonl"

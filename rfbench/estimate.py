@@ -1,4 +1,4 @@
-"""The dry run: what a run will spend, counted from the plan and timed on one chunk of the real model."""
+"""The dry run's clock: one chunk of the real model, timed on this machine."""
 
 from __future__ import annotations
 
@@ -9,30 +9,36 @@ from dataclasses import dataclass
 import torch
 
 from rfbench.condition import stack
-from rfbench.plan import Plan
+from rfbench.environment import device_name
+from rfbench.plan import Plan, Totals
 from rfbench.processes import Processes
 from rfbench.trainer import make_run
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What a whole run will spend. Forwards and backwards count latents through the denoiser.
+class Speed:
+    """What this machine does with the suite's denoiser, at the suite's chunk size.
 
-    ``seconds`` extrapolates one timed chunk; decoding, rewards and bookkeeping are not in it. ``memory_bytes`` is the
-    peak after that chunk, and the rollout's latents and the optimiser's moments that are still to come.
+    Attributes:
+        forward_seconds: per latent through the denoiser.
+        backward_seconds: per latent, the forward that it belongs to included.
+        memory_bytes: the peak after a chunk, with the rollout's latents and the optimiser's moments that are still to
+            come.
+        device: where it was measured.
     """
 
-    prompts_per_epoch: int
-    images_per_prompt: int
-    reward_queries: int
-    training_forwards: int
-    training_backwards: int
-    evaluation_forwards: int
-    seconds: float
+    forward_seconds: float
+    backward_seconds: float
     memory_bytes: int
+    device: str
+
+    def seconds(self, totals: Totals) -> float:
+        """Network calls of a whole run; decoding, rewards and bookkeeping are not in it."""
+        forwards = totals.training_forwards - totals.training_backwards + totals.evaluation_forwards
+        return self.forward_seconds * forwards + self.backward_seconds * totals.training_backwards
 
 
-def estimate(plan: Plan) -> Estimate:
+def measure(plan: Plan) -> Speed:
     """Loads the model and times one chunk forward, and one forward and backward."""
     run = make_run(plan, Processes(plan.suite.compute))
     policy, suite = run.policy, plan.suite
@@ -51,22 +57,13 @@ def estimate(plan: Plan) -> Estimate:
 
     forward_seconds, both_seconds = _seconds(forward, run.meter.lap), _seconds(backward, run.meter.lap)
     rows = chunk_size * policy.calls_per_prediction
-    epoch = plan.epoch_cost()
-    evaluation_forwards = plan.evaluation_forwards() * plan.num_evaluations()
-    forwards, backwards = epoch.forwards * suite.epochs, epoch.backwards * suite.epochs
-    seconds = forward_seconds * (forwards - backwards + evaluation_forwards) / rows + both_seconds * backwards / rows
     parameters = sum(p.numel() for p in policy.trainable().values())
-    images = suite.budget.reward_queries_per_epoch
-    rollout_bytes = 4 * images * (suite.sampler.num_steps + 1) * latents[0].numel()
-    return Estimate(
-        prompts_per_epoch=plan.prompts_per_epoch,
-        images_per_prompt=plan.settings.images_per_prompt,
-        reward_queries=images * suite.epochs,
-        training_forwards=forwards,
-        training_backwards=backwards,
-        evaluation_forwards=evaluation_forwards,
-        seconds=seconds,
-        memory_bytes=run.meter.peak_memory_bytes() + rollout_bytes + 8 * parameters,
+    rollout_latents = suite.budget.reward_queries_per_epoch * (suite.sampler.num_steps + 1)
+    return Speed(
+        forward_seconds=forward_seconds / rows,
+        backward_seconds=both_seconds / rows,
+        memory_bytes=run.meter.peak_memory_bytes() + 4 * rollout_latents * latents[0].numel() + 8 * parameters,
+        device=device_name(device),
     )
 
 

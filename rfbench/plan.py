@@ -1,39 +1,39 @@
-"""Everything about a run that can be checked and counted before any weights load."""
+"""Everything about a run that can be checked and counted before any weights load.
+
+In this order: the settings, which make an ``Outline``; then the files that it needs; then the prompts, which make it a
+``Plan``.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
-from rfbench import plugins
 from rfbench.algorithm import Cost
 from rfbench.errors import InputError
+from rfbench.parts import Part, SuiteParts, find_part, suite_parts
 from rfbench.prompts.base import PromptSet, epoch_prompts
 from rfbench.prompts.evaluated import choose_prompts
-from rfbench.suite import AlgorithmSettings, Plugin, Suite, TrackerSettings
+from rfbench.sources import Need, missing
+from rfbench.suite import AlgorithmSettings, Plugin, Suite, TrackerSettings, suite_names
 
 
 @dataclass(frozen=True)
-class Part:
-    """A plugin's class and its validated ``Config``, not yet made."""
+class Totals:
+    """What a whole run spends. Forwards and backwards count latents through the denoiser."""
 
-    name: str
-    part: Any
-    config: Any
-
-    def make(self, *arguments: Any) -> Any:
-        return self.part(self.config, *arguments)
+    reward_queries: int
+    training_forwards: int
+    training_backwards: int
+    evaluation_forwards: int
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A valid run of one algorithm on a suite.
+class Outline(SuiteParts):
+    """A run of one algorithm on a suite whose settings are valid; its files need not be there.
 
     Attributes:
         label: the algorithm's table in the suite.
-        prompts: the prompt sets by name, opened.
-        evaluation_prompts: each evaluation set's prompts.
         prompts_per_epoch: groups per epoch; times ``settings.images_per_prompt`` it is the budget.
     """
 
@@ -42,11 +42,6 @@ class Plan:
     seed: int
     settings: AlgorithmSettings
     algorithm: Part
-    model: Part
-    reward: Part
-    held_out_rewards: list[Part]
-    prompts: dict[str, PromptSet]
-    evaluation_prompts: dict[str, list[str]]
     prompts_per_epoch: int
 
     @property
@@ -84,35 +79,68 @@ class Plan:
         epochs, every = self.suite.epochs, self.suite.evaluation.every
         return epochs // every + 1 + (1 if epochs % every else 0)
 
+    def totals(self) -> Totals:
+        """What the run spends from its first epoch to its last evaluation."""
+        epoch, epochs = self.epoch_cost(), self.suite.epochs
+        return Totals(
+            reward_queries=self.suite.budget.reward_queries_per_epoch * epochs,
+            training_forwards=epoch.forwards * epochs,
+            training_backwards=epoch.backwards * epochs,
+            evaluation_forwards=self.evaluation_forwards() * self.num_evaluations(),
+        )
+
+    def missing_files(self) -> list[Need]:
+        """The files that must be there before the run can start, and are not."""
+        return [need for need in self.needs() if need.source.find() is None]
+
+    def open(self) -> Plan:
+        """Opens the prompt sets; an ``InputError`` lists every missing file, or says which prompts do not fit."""
+        absent = self.missing_files()
+        if absent:
+            raise InputError(missing(absent, command_line_name(self.suite)))
+        prompts = {name: part.make() for name, part in self.prompt_sets.items()}
+        epoch_prompts(prompts["train"], self.prompts_per_epoch, epoch=0, seed=self.seed)
+        return Plan(**vars(self), prompts=prompts, evaluation_prompts=choose_prompts(self.suite, prompts))
+
+
+@dataclass(frozen=True)
+class Plan(Outline):
+    """A valid run of one algorithm on a suite, with everything it needs.
+
+    Attributes:
+        prompts: the prompt sets by name, opened.
+        evaluation_prompts: each evaluation set's prompts.
+    """
+
+    prompts: dict[str, PromptSet]
+    evaluation_prompts: dict[str, list[str]]
+
 
 def make_plan(suite: Suite, label: str, seed: int) -> Plan:
     """Checks that ``label`` can run on ``suite``; an ``InputError`` says what does not fit and what to change."""
+    return make_outline(suite, label, seed).open()
+
+
+def make_outline(suite: Suite, label: str, seed: int) -> Outline:
+    """The same, as far as it can be told without opening a file."""
     settings = suite.settings_for(label)
-    name = settings.algorithm or label
-    algorithm = _part("algorithms", Plugin(name=name, **settings.config))
+    algorithm = find_part("algorithms", Plugin(name=settings.algorithm or label, **settings.config))
     _check_capabilities(algorithm, label, settings)
     _check_installed(suite.compute.trackers)
-    prompts_per_epoch = suite.prompts_per_epoch(label)
-    prompts = {key: _part("prompts", plugin).make() for key, plugin in suite.prompts.items()}
-    epoch_prompts(prompts["train"], prompts_per_epoch, epoch=0, seed=seed)
-    return Plan(
+    return Outline(
+        **vars(suite_parts(suite)),
         suite=suite,
         label=label,
         seed=seed,
         settings=settings,
         algorithm=algorithm,
-        model=_part("models", suite.model),
-        reward=_part("rewards", suite.reward),
-        held_out_rewards=[_part("rewards", plugin) for plugin in suite.evaluation.held_out_rewards],
-        prompts=prompts,
-        evaluation_prompts=choose_prompts(suite, prompts),
-        prompts_per_epoch=prompts_per_epoch,
+        prompts_per_epoch=suite.prompts_per_epoch(label),
     )
 
 
-def _part(kind: str, plugin: Plugin) -> Part:
-    part = plugins.find(kind, plugin.name)
-    return Part(plugin.name, part, plugins.configure(kind, plugin.name, part.Config, plugin.options))
+def command_line_name(suite: Suite) -> str:
+    """What a command takes as the suite: its name, if it ships with rfbench, else some file's."""
+    return suite.name if suite.name in suite_names() else "SUITE.toml"
 
 
 def _check_capabilities(algorithm: Part, label: str, settings: AlgorithmSettings) -> None:

@@ -6,6 +6,7 @@ A plugin that reads such files declares them in ``sources``. So a plan finds wha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,46 +43,66 @@ class Source:
             Path(self.path).expanduser().exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~")
         )
 
+    @property
+    def is_single_file(self) -> bool:
+        return len(self.files) == 1 and not set(self.files[0]) & set("*?[")
+
     def find(self) -> Path | None:
         """The file or folder on this disk: the local path, or the hub's cache; None where it is not complete."""
-        if self.is_local:
-            path = Path(self.path).expanduser()
-            return path if path.exists() else None
+        root = Path(self.path).expanduser() if self.is_local else self._snapshot()
+        if root is None or not root.exists():
+            return None
+        if root.is_file():
+            return root if self.is_single_file else None
+        if not all(any(root.glob(pattern)) for pattern in self.files):
+            return None
+        return root / self.files[0] if self.is_single_file else root
+
+    def paths(self) -> list[Path]:
+        """Every file that is read, where ``find`` has found them."""
+        found = self.find()
+        if found is None or found.is_file():
+            return [] if found is None else [found]
+        return sorted({path for pattern in self.files for path in found.glob(pattern) if path.is_file()})
+
+    def complaint(self) -> str | None:
+        """What keeps ``find`` from finding, without the setting's name; None where it is found."""
+        if self.find() is not None:
+            return None
+        if not self.is_local:
+            what = f"{self.files[0]} of {self.path}" if self.is_single_file else self.path
+            return f"{what}, from the hub, is not on this disk"
+        path = Path(self.path).expanduser()
+        if not path.exists():
+            return f"there is no file or folder {self.path}"
+        if path.is_file():
+            return f"{self.path} is a file, but a folder with {', '.join(self.files)} is needed"
+        lacking = [pattern for pattern in self.files if not any(path.glob(pattern))]
+        return f"the folder {self.path} has no {' and no '.join(lacking)}"
+
+    def require(self, where: str) -> Path:
+        """What ``find`` finds, or an ``InputError``; ``where`` is the plugin's place in the suite, such as "reward"."""
+        found = self.find()
+        if found is None:
+            raise InputError(missing([Need(where, self)], "SUITE"))
+        return found
+
+    def _snapshot(self) -> Path | None:
+        """The repository's folder in the hub's cache, where every file of a started download is in it."""
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         try:
-            folder = Path(
-                snapshot_download(
-                    self.path,
-                    repo_type=self.kind,
-                    revision=self.revision,
-                    allow_patterns=list(self.files),
-                    local_files_only=True,
-                )
+            folder = snapshot_download(
+                self.path,
+                repo_type=self.kind,
+                revision=self.revision,
+                allow_patterns=list(self.files),
+                local_files_only=True,
             )
         except LocalEntryNotFoundError:
             return None
-        if not all(any(folder.glob(pattern)) for pattern in self.files):
-            return None
-        return folder / self.files[0] if self._single_file else folder
-
-    def require(self, where: str) -> Path:
-        """The same, or an ``InputError``; ``where`` is the plugin's place in the suite, such as "reward"."""
-        found = self.find()
-        if found is not None:
-            return found
-        setting = f"{where}.{self.setting}"
-        if self.is_local:
-            raise InputError(f"{setting} is {self.path!r}, but there is no such file or folder")
-        raise InputError(
-            f"{setting} is {self.path!r} on the hub, and {', '.join(self.files)} of revision {self.revision} is not on "
-            f"this disk; `rfbench fetch` downloads it, or use --set {setting}=<local path>"
-        )
-
-    @property
-    def _single_file(self) -> bool:
-        return len(self.files) == 1 and not set(self.files[0]) & set("*?[")
+        return Path(folder)
 
 
 class Sourced:
@@ -91,3 +112,34 @@ class Sourced:
     def sources(cls, config: Any) -> list[Source]:
         """The files that a plugin of this ``Config`` reads."""
         return []
+
+
+@dataclass(frozen=True)
+class Need:
+    """A source at its place in a suite: ``where`` is the plugin's table, such as "evaluation.held_out_rewards.0"."""
+
+    where: str
+    source: Source
+
+    @property
+    def setting(self) -> str:
+        """What ``--set`` calls the path."""
+        return f"{self.where}.{self.source.setting}"
+
+
+def missing(needs: Sequence[Need], suite: str) -> str:
+    """What is not here, how large it is, and the lines that fix it; ``suite`` is what the command line calls it."""
+    download = [need for need in needs if not need.source.is_local]
+    lines = [f"{suite} needs files that are not here:"]
+    lines += [f"  {need.setting}: {need.source.complaint()}{_size(need.source)}" for need in needs]
+    if download:
+        total = sum(source.gigabytes or 0 for source in {need.source for need in download})
+        size = f" (about {total:.3g} GB)" if total else ""
+        lines.append(f"Download with{size}:  rfbench fetch {suite}   (and the same --set options)")
+    settings = " ".join(f"--set {setting}=PATH" for setting in dict.fromkeys(need.setting for need in needs))
+    lines.append(f"{'Or name' if download else 'Name'} local copies:  {settings}")
+    return "\n".join(lines)
+
+
+def _size(source: Source) -> str:
+    return "" if source.is_local or source.gigabytes is None else f" ({source.gigabytes:.3g} GB)"

@@ -9,7 +9,7 @@ import pytest
 
 from rfbench import plugins
 from rfbench.errors import InputError
-from rfbench.plan import make_plan
+from rfbench.plan import make_outline, make_plan
 from rfbench.prompts.base import PromptSet, epoch_prompts
 from rfbench.suite import Suite, load_suite, suite_names
 from tests import tiny
@@ -21,7 +21,7 @@ def test_every_suite_runs_every_algorithm_that_it_lists(name: str) -> None:
     assert suite.name == name
     assert suite.description
     for label in suite.algorithms:
-        plan = make_plan(suite, label, seed=0)
+        plan = make_outline(suite, label, seed=0)
         images = plan.prompts_per_epoch * plan.settings.images_per_prompt
         assert images == suite.budget.reward_queries_per_epoch
 
@@ -121,9 +121,9 @@ def test_broken_toml(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_impossible_runs_are_refused_before_anything_loads(
-    prompt_file: Path, label: str, changes: dict[str, Any], message: str
+    pipeline: Path, prompt_file: Path, label: str, changes: dict[str, Any], message: str
 ) -> None:
-    suite = tiny.make_suite(Path("no such pipeline"), prompt_file, **changes)
+    suite = tiny.make_suite(pipeline, prompt_file, **changes)
     with pytest.raises(InputError, match=message):
         make_plan(suite, label, seed=0)
 
@@ -132,12 +132,12 @@ def test_impossible_runs_are_refused_before_anything_loads(
     ("content", "message"),
     [(b"", "holds no prompt"), (b" \n\n", "holds no prompt"), (b"a \xff cat", "not UTF-8"), (None, "cannot be read")],
 )
-def test_prompt_files_that_cannot_be_used(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_prompt_files_that_cannot_be_used(pipeline: Path, tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "prompts.txt"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=message):
-        make_plan(tiny.make_suite(Path("none"), path), "prdp", seed=0)
+        make_plan(tiny.make_suite(pipeline, path), "prdp", seed=0)
 
 
 class Numbers(PromptSet):
@@ -165,8 +165,8 @@ def test_every_registered_plugin_can_be_imported_and_says_what_it_is() -> None:
             assert plugins.find(kind, name).__doc__, f"{kind} {name} has no docstring"
 
 
-def test_unlisted_algorithms_run_with_defaults(prompt_file: Path) -> None:
-    suite: Suite = tiny.make_suite(Path("none"), prompt_file, algorithms={})
+def test_unlisted_algorithms_run_with_defaults(pipeline: Path, prompt_file: Path) -> None:
+    suite: Suite = tiny.make_suite(pipeline, prompt_file, algorithms={})
     assert suite.settings_for("prdp").images_per_prompt == 8
     with pytest.raises(InputError, match="images_per_prompt 8 does not divide the budget of 12"):
         make_plan(suite, "prdp", seed=0)

@@ -13,7 +13,7 @@ from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, quiet
 from rfbench.errors import InputError, RfbenchError
 
 if TYPE_CHECKING:
-    from rfbench.plan import Plan
+    from rfbench.plan import Outline
     from rfbench.progress import Progress
 
 
@@ -37,15 +37,15 @@ def run(
     loaded = load_suite(suite, overrides or [])
     quiet_libraries()
     add_plugins(plugin)
-    from rfbench.plan import make_plan
+    from rfbench.plan import make_outline
 
-    plan = make_plan(loaded, algorithm, seed)
+    outline = make_outline(loaded, algorithm, seed)
     if dry_run:
-        _print_estimate(plan)
+        _print_costs(outline)
         return
     from rfbench.trainer import train
 
-    train(plan, out, _progress(), resume=resume, overwrite=overwrite)
+    train(outline.open(), out, _progress(), resume=resume, overwrite=overwrite)
 
 
 @app.command()
@@ -102,20 +102,33 @@ def _seeds(text: str) -> list[int]:
         raise InputError(f"--seeds {text}: expected such as 0-4, or 0,2,7") from None
 
 
-def _print_estimate(plan: Plan) -> None:
-    from rfbench.estimate import estimate
+def _print_costs(outline: Outline) -> None:
+    """What a run would spend: counted, and timed where the files are there."""
+    from rfbench.plan import command_line_name
+    from rfbench.sources import missing
 
-    spent = estimate(plan)
-    suite = plan.suite
-    table = Table(title=f"{plan.label} on {suite.name}, {suite.epochs} epochs", title_justify="left", show_header=False)
-    table.add_row("prompts x images per epoch", f"{spent.prompts_per_epoch} x {spent.images_per_prompt}")
-    table.add_row("reward queries", f"{spent.reward_queries:,}")
-    table.add_row("UNet forwards, training", f"{spent.training_forwards:,}")
-    table.add_row("UNet backwards, training", f"{spent.training_backwards:,}")
-    table.add_row("UNet forwards, evaluation", f"{spent.evaluation_forwards:,}")
-    table.add_row("estimated time", f"{spent.seconds / 60:.1f} min of network calls at this machine's speed")
-    table.add_row("estimated peak memory", f"{spent.memory_bytes / 2**30:.2f} GiB")
+    suite, totals, absent = outline.suite, outline.totals(), outline.missing_files()
+    plan = None if absent else outline.open()
+    table = Table(
+        title=f"{outline.label} on {suite.name}, {suite.epochs} epochs", title_justify="left", show_header=False
+    )
+    table.add_row("prompts x images per epoch", f"{outline.prompts_per_epoch} x {outline.settings.images_per_prompt}")
+    table.add_row("reward queries", f"{totals.reward_queries:,}")
+    table.add_row("UNet forwards, training", f"{totals.training_forwards:,}")
+    table.add_row("UNet backwards, training", f"{totals.training_backwards:,}")
+    table.add_row("UNet forwards, evaluation", f"{totals.evaluation_forwards:,}")
+    if plan is None:
+        table.add_row("estimated time and memory", "not measured: files are missing")
+    else:
+        from rfbench.estimate import measure
+
+        speed = measure(plan)
+        minutes = speed.seconds(totals) / 60
+        table.add_row("estimated time", f"{minutes:.1f} min of network calls at this machine's speed")
+        table.add_row("estimated peak memory", f"{speed.memory_bytes / 2**30:.2f} GiB")
     console.print(table)
+    if absent:
+        console.print(missing(absent, command_line_name(suite)), markup=False, highlight=False, soft_wrap=True)
 
 
 def _progress() -> Progress:

@@ -1,0 +1,49 @@
+"""Commands about the published files that a suite reads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console
+from rfbench.suite import load_suite
+
+SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a .toml file.", metavar="SUITE")]
+
+
+@app.command()
+def fetch(suite: SuiteName, overrides: Overrides = None, plugin: Plugins = None) -> None:
+    """Download exactly what a suite needs and this disk lacks. Ended early, the same command goes on."""
+    loaded = load_suite(suite, overrides or [])
+    add_plugins(plugin)
+    from rfbench.parts import suite_parts
+
+    needs = suite_parts(loaded).needs()
+    if not needs:
+        console.print(f"{loaded.name} reads no published files", highlight=False)
+        return
+    if all(need.source.find() for need in needs):
+        console.print(f"every file of {loaded.name} is here; nothing to download", highlight=False)
+        return
+    from huggingface_hub import constants
+
+    from rfbench import fetch as fetching
+
+    downloads = fetching.size_up(needs, suite)
+    table = Table(title="to download", title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+    for item in downloads:
+        where = f"{item.source.path} ({item.source.revision[:12]})"
+        table.add_row(", ".join(item.settings), where, f"{item.files} files", f"{item.bytes / 1e9:.2f} GB")
+    console.print(table)
+    total, free = sum(item.bytes for item in downloads), fetching.free_bytes()
+    console.print(
+        f"{total / 1e9:.2f} GB into {constants.HF_HUB_CACHE}, which has {free / 1e9:.0f} GB free",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for item in downloads:
+        folder = fetching.download(item.source)
+        console.print(f"here: {item.source.path} in {folder}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"every file of {loaded.name} is here; next: rfbench doctor {suite}", highlight=False)

@@ -1,0 +1,233 @@
+"""Downloads from a hub on this machine, by the real client: what is asked for, and what is said when it fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from rfbench.cli import exit_code
+from rfbench.fetch import explain
+from rfbench.sources import Source
+from tests.hub import COMMIT, Hub, HubServer
+
+SUITE = """
+name = "published"
+version = 1
+epochs = 1
+model = { name = "published-model", path = "owner/model" }
+reward = { name = "published-reward", path = "owner/reward" }
+prompts = { train = { name = "published-prompts", path = "owner/prompts" } }
+budget = { reward_queries_per_epoch = 8 }
+[evaluation.sets.seen]
+prompts = "train"
+seen = true
+num_prompts = 1
+images_per_prompt = 2
+"""
+PLUGINS = """
+from rfbench.models.gaussian import Gaussian
+from rfbench.prompts.gaussian import GaussianPrompts
+from rfbench.rewards.gaussian import GaussianLinear
+from rfbench.sources import Source
+from rfbench.suite import Settings
+
+class Config(Settings):
+    path: str
+    revision: str = "main"
+
+class PublishedModel(Gaussian):
+    "Reads files of a hub."
+    Config = Config
+    @classmethod
+    def sources(cls, config):
+        files = ("unet/config.json", "unet/*.safetensors")
+        return [Source("path", config.path, files, config.revision, gigabytes=4.3)]
+
+class PublishedReward(GaussianLinear):
+    "Reads files of a hub."
+    Config = Config
+    @classmethod
+    def sources(cls, config):
+        return [Source("path", config.path, ("reward.pt",), config.revision, gigabytes=3.9)]
+
+class PublishedPrompts(GaussianPrompts):
+    "Reads files of a hub."
+    Config = Config
+    @classmethod
+    def sources(cls, config):
+        return [Source("path", config.path, ("train.json",), config.revision, "dataset")]
+"""
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A hub with a model, a reward and prompts; each repository also has a file that nobody needs."""
+    content = Hub(
+        {
+            "models/owner/model": {
+                "unet/config.json": b"{}",
+                "unet/model.safetensors": bytes(range(256)) * 400,
+                "unet/model.bin": b"a pickle",
+            },
+            "models/owner/reward": {"reward.pt": b"weights", "other.pt": b"other weights"},
+            "datasets/owner/prompts": {"train.json": b'["a"]', "test.json": b'["b"]'},
+        }
+    )
+    with HubServer(content):
+        yield content
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """The suite, and the plugins of its names: the command line after the command."""
+    (tmp_path / "published.toml").write_text(SUITE)
+    (tmp_path / "published_plugins.py").write_text(PLUGINS)
+    return [str(tmp_path / "published.toml"), "--plugin", str(tmp_path / "published_plugins.py")]
+
+
+@pytest.fixture
+def here(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This process talks to the hub above, with an empty cache."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    url = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants._HF_DEFAULT_ENDPOINT, hub.endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def fetch(*arguments: str) -> int:
+    return exit_code(["fetch", *arguments])
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    return " ".join((captured.out + captured.err).split())
+
+
+def test_downloads_exactly_what_the_suite_needs_and_nothing_twice(
+    hub: Hub, here: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fetch(*files) == 0
+    assert hub.downloads() == ["config.json", "model.safetensors", "reward.pt", "train.json"]
+    folder = here / "models--owner--model" / "snapshots" / COMMIT
+    assert (folder / "unet" / "model.safetensors").read_bytes() == bytes(range(256)) * 400
+    hub.requests.clear()
+    assert fetch(*files) == 0
+    assert hub.requests == []
+    assert "nothing to download" in said(capsys)
+    assert exit_code(["run", "prdp", "--suite", *files, "--dry-run", "--set", "prompts.train.path=/nope"]) == 0
+    printed = said(capsys)
+    assert "there is no file or folder /nope" in printed
+    assert "model.path" not in printed
+
+
+def test_takes_up_a_connection_that_breaks(
+    hub: Hub, here: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It breaks after every 40 kB: the client asks for the rest, and no byte comes twice."""
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 20_000)  # 10 MB: what is received is kept in such pieces
+    hub.break_after = 40_000
+    assert fetch(*files) == 0
+    ranges = [line.rpartition(" ")[2] for line in hub.requests if "model.safetensors bytes" in line]
+    assert ranges == ["bytes=40000-", "bytes=80000-"]
+    found = Source("path", "owner/model", ("unet/*.safetensors",)).paths()
+    assert [path.read_bytes() for path in found] == [bytes(range(256)) * 400]
+
+
+def test_a_killed_fetch_is_not_taken_for_complete_and_goes_on(
+    hub: Hub,
+    here: Path,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hub.hold.set()
+    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rfbench", "fetch", *files],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 100
+    while "model.safetensors" not in hub.downloads() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    hub.hold.clear()
+    hub.requests.clear()
+    with monkeypatch.context() as offline:
+        offline.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert fetch(*files) == 2
+    assert "HF_HUB_OFFLINE forbids" in said(capsys)
+    assert hub.requests == []
+    assert fetch(*files) == 0
+    assert "model.safetensors" in hub.downloads()
+    with monkeypatch.context() as offline:
+        offline.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert fetch(*files) == 0
+
+
+def test_a_gated_repository(hub: Hub, here: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    hub.gated.add("models/owner/model")
+    assert fetch(*files) == 2
+    message = said(capsys)
+    assert f"accept its terms at {hub.endpoint}/owner/model" in message
+    assert "hf auth login" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.path=owner/modle", "there is no model 'owner/modle'"),
+        ("prompts.train.path=owner/promts", "there is no dataset 'owner/promts'"),
+        ("model.revision=v9", "owner/model has no revision 'v9'"),
+        ("reward.path=owner/model", "owner/model at revision main has no file reward.pt; check reward.path"),
+        ("model.path=/no/such/folder", "there is no file or folder /no/such/folder"),
+    ],
+)
+def test_wrong_names(
+    hub: Hub, here: Path, files: list[str], override: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fetch(*files, "--set", override) == 2
+    assert message in said(capsys)
+    assert hub.downloads() == []
+
+
+def test_an_unreachable_hub_is_named(
+    here: Path, files: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    assert fetch(*files) == 1
+    assert f"the connection to the hub at {endpoint} failed" in said(capsys)
+
+
+def test_a_disk_too_small(hub: Hub, here: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    hub.sizes["reward.pt"] = 10**18
+    assert fetch(*files) == 1
+    assert "1000000000.0 GB are to be downloaded" in said(capsys)
+    assert hub.downloads() == []
+
+
+def test_a_disk_that_fills_up() -> None:
+    error = OSError(errno.ENOSPC, "No space left on device")
+    assert "is full; make room there" in str(explain(error, Source("path", "owner/model", ("a",))))
+
+
+def test_a_suite_without_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fetch("tiny-shapes") == 0
+    assert "tiny-shapes reads no published files" in said(capsys)

@@ -9,7 +9,9 @@ from rfbench.errors import InputError
 from rfbench.plan import Plan
 from rfbench.suite import AlgorithmSettings
 
-MAY_CHANGE = ("compute.trackers.", "description", "paper")  # settings that a resumed run need not share
+# settings that a resumed run need not share; those of memory and speed change results within float tolerance alone
+COST = ("chunk_size", "decode_chunk_size", "gradient_checkpointing", "compile", "export")
+MAY_CHANGE = ("compute.trackers.", "description", "paper", *(f"compute.{name}" for name in COST))
 
 
 def check_resumable(earlier: dict[str, Any], plan: Plan, processes: int, path: Path) -> None:

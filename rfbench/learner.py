@@ -80,13 +80,17 @@ class Learner:
         self._chunk_size, self._seed = chunk_size, seed
         self._max_grad_norm = settings.max_grad_norm
         self._parameters = list(policy.trainable().values())
+        on_gpu = processes.device.type == "cuda"
         self._optimizer = torch.optim.AdamW(
             self._parameters,
             lr=settings.learning_rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
-            foreach=True,
+            foreach=not on_gpu,
+            fused=on_gpu,  # without foreach's temporary copies of the moments
         )
+        # fp16 gradients underflow without a scale; one that is not enabled changes nothing
+        self._scaler = torch.amp.GradScaler(processes.device.type, enabled=policy.needs_loss_scale)
         self.start_error: float | None = None
         self.grad_norm = 0.0
         self._untouched = True  # no optimiser step since the rollout
@@ -190,21 +194,28 @@ class Learner:
             raise InterfaceError(f"the loss at {self._where} has no gradient: it does not depend on the policy")
         if not loss.isfinite():
             raise NonFiniteError(f"the loss is {loss.item()} at {self._where}")
-        loss.backward()
+        self._scaler.scale(loss).backward()
 
     def step(self) -> None:
-        """One optimiser step on the gradient summed over processes and clipped, which is then cleared."""
+        """One optimiser step on the gradient summed over processes and clipped, which is then cleared.
+
+        In fp16 a gradient that overflowed is dropped without a step, and the loss scale halved: ``optimizer_steps``
+        does not count it.
+        """
         for parameter in self._parameters:
             if parameter.grad is None:  # no chunk of this process had a gradient
                 parameter.grad = torch.zeros_like(parameter)
             parameter.grad = self._processes.sum(parameter.grad)
+        self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
-        self.grad_norm = float(norm)
-        if not norm.isfinite():
+        if norm.isfinite():
+            self.grad_norm = float(norm)
+            self._meter.counters.optimizer_steps += 1
+        elif self._scaler.get_scale() <= 1:  # nothing to halve: fp32 and bf16, or an fp16 gradient that stays infinite
             raise NonFiniteError(f"the gradient's norm is {norm.item()} at {self._where}")
-        self._optimizer.step()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
-        self._meter.counters.optimizer_steps += 1
         self._untouched = False
 
     def generator(self, *key: int | str) -> torch.Generator:
@@ -212,10 +223,13 @@ class Learner:
         return noise.generator(self._seed, "algorithm", *key)
 
     def state_dict(self) -> dict[str, Any]:
-        return self._optimizer.state_dict()
+        scaler = {"scaler": self._scaler.state_dict()} if self._scaler.is_enabled() else {}
+        return self._optimizer.state_dict() | scaler
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._optimizer.load_state_dict(state)
+        optimizer = dict(state)
+        self._scaler.load_state_dict(optimizer.pop("scaler", {}))
+        self._optimizer.load_state_dict(optimizer)
 
 
 def _some(prompts: list[str], groups: Tensor, limit: int = 3) -> str:

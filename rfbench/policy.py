@@ -10,20 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from rfbench import noise
-from rfbench.condition import Condition, PromptEncoder, stack
+from rfbench.condition import Condition, PromptEncoder, select, stack
 from rfbench.errors import InputError
 from rfbench.meter import Counters
 from rfbench.models.base import Model
-from rfbench.schedule import Schedule, log_density, per_row
-from rfbench.suite import Finetune
+from rfbench.schedule import Schedule, log_density, make_schedule, per_row
+from rfbench.suite import Finetune, Suite
 
 ADAPTER = "policy"
+COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Policy:
     """p_theta(x_{t-1} | x_t, c) = N(mean, sigma_t^2 I), with guidance, and the same for the frozen reference.
 
     Sampling, training and reference share ``predict_noise``: one code path, one guidance, one dtype.
+
+    Args:
+        precision: what the denoiser computes in: "fp32", or "bf16" or "fp16" by autocast over fp32 weights.
+        decode_chunk_size: images decoded at once; None decodes what it is given.
+        compiled_rows: the rows of a network call, for which the denoiser is compiled; None does not compile.
     """
 
     def __init__(
@@ -34,16 +40,23 @@ class Policy:
         guidance_scale: float,
         finetune: Finetune,
         precision: str = "fp32",
+        decode_chunk_size: int | None = None,
+        compiled_rows: int | None = None,
         counters: Counters | None = None,
         seed: int = 0,
     ) -> None:
         self.model = model
         self.schedule = schedule
         self.guidance_scale = guidance_scale
-        self.precision = precision
+        self._compute_dtype = COMPUTE_DTYPES[precision]
+        self._decode_chunk_size, self._compiled_rows = decode_chunk_size, compiled_rows
         self.counters = counters or Counters()
         self.encode_prompts = PromptEncoder(model)
         self._frozen = _make_trainable(model.denoiser, finetune, seed)
+        for denoiser in filter(None, (model.denoiser, self._frozen)):
+            store_frozen_weights(denoiser, self._compute_dtype)
+            if compiled_rows is not None:
+                denoiser.compile(dynamic=False)
 
     @property
     def denoiser(self) -> nn.Module:
@@ -53,6 +66,16 @@ class Policy:
     def calls_per_prediction(self) -> int:
         """Latents that go through the denoiser for one prediction: two with guidance."""
         return 2 if self.guidance_scale != 1 else 1
+
+    @property
+    def adapter(self) -> str | None:
+        """The name of the adapter that is trained; None where all weights are."""
+        return ADAPTER if self._frozen is None else None
+
+    @property
+    def needs_loss_scale(self) -> bool:
+        """Whether small gradients would underflow in the dtype that the denoiser computes in."""
+        return self._compute_dtype == torch.float16
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The finetuned parameters by name."""
@@ -83,11 +106,10 @@ class Policy:
         rows = len(latents)
         network_latents, network_timesteps = latents, timesteps
         if guided:
-            empty = {name: value.expand(rows, *value.shape[1:]) for name, value in self.encode_prompts([""]).items()}
-            condition = stack([empty, condition])
+            condition = stack([self.encode_prompts.empty(rows), condition])
             network_latents, network_timesteps = latents.repeat(2, *[1] * (latents.dim() - 1)), timesteps.repeat(2)
         with self._weights(reference) as denoiser, self._autocast(latents.device):
-            prediction = self.model.predict(denoiser, network_latents, network_timesteps, condition).to(latents.dtype)
+            prediction = self._predict(denoiser, network_latents, network_timesteps, condition).to(latents.dtype)
         self._count(prediction)
         if self.model.noise_schedule.prediction_type == "v_prediction":
             alpha_bar = per_row(self._alphas_cumprod(latents.device), network_timesteps, latents)
@@ -121,7 +143,16 @@ class Policy:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """8-bit RGB images ``(m, 3, H, W)`` of clean latents."""
-        return self.model.decode(latents)
+        pieces = latents.split(self._decode_chunk_size or len(latents))
+        return torch.cat([self.model.decode(piece) for piece in pieces])
+
+    def _predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """The network's output; a compiled one gets the rows that it was compiled for, the last one repeated."""
+        rows = len(latents)
+        if self._compiled_rows is not None and rows % self._compiled_rows:
+            last = torch.arange(rows + -rows % self._compiled_rows, device=latents.device).clamp(max=rows - 1)
+            latents, timesteps, condition = latents[last], timesteps[last], select(condition, last)
+        return self.model.predict(denoiser, latents, timesteps, condition)[:rows]
 
     def _alphas_cumprod(self, device: torch.device) -> Tensor:
         return self.model.noise_schedule.alphas_cumprod.to(device)
@@ -137,7 +168,7 @@ class Policy:
             prediction.register_hook(count_backward)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        return torch.autocast(device.type, dtype=self._compute_dtype, enabled=self._compute_dtype != torch.float32)
 
     @contextmanager
     def _weights(self, reference: bool) -> Iterator[nn.Module]:
@@ -150,6 +181,50 @@ class Policy:
             yield self.denoiser
         finally:
             self.denoiser.enable_adapters()  # type: ignore[operator]
+
+
+def make_policy(
+    suite: Suite, model: Model, device: torch.device, *, counters: Counters | None = None, seed: int = 0
+) -> Policy:
+    """The policy on ``model`` that a suite trains; ``seed`` is of a LoRA's first weights."""
+    sampler, compute = suite.sampler, suite.compute
+    schedule = make_schedule(
+        model.noise_schedule,
+        sampler.num_steps,
+        kind=sampler.kind,
+        eta=sampler.eta,
+        skip_last_steps=sampler.skip_last_steps,
+    )
+    if compute.gradient_checkpointing:
+        if not hasattr(model.denoiser, "enable_gradient_checkpointing"):
+            raise InputError(
+                f"compute.gradient_checkpointing is on, but {type(model.denoiser).__name__} has none; turn it off"
+            )
+        model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' mixin
+    return Policy(
+        model,
+        schedule.to(device),
+        guidance_scale=sampler.guidance_scale,
+        finetune=suite.finetune,
+        precision=compute.precision,
+        decode_chunk_size=compute.decode_chunk_size,
+        compiled_rows=compute.chunk_size if compute.compile else None,
+        counters=counters,
+        seed=seed,
+    )
+
+
+def store_frozen_weights(denoiser: nn.Module, dtype: torch.dtype) -> None:
+    """Keeps frozen linear and convolution weights in the dtype that autocast computes them in.
+
+    Autocast casts them to it at every call, so no result changes by a bit, and their memory halves. Norms keep fp32
+    weights, as autocast computes them in fp32.
+    """
+    for module in denoiser.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)
 
 
 def _make_trainable(denoiser: nn.Module, finetune: Finetune, seed: int) -> nn.Module | None:

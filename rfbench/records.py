@@ -39,6 +39,10 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def weights(self) -> Path:
+        return self.path / "weights"
+
+    @property
     def samples(self) -> Path:
         return self.path / "samples"
 
@@ -51,7 +55,7 @@ class RunFolder:
         for name in (*RECORDS, *JUDGEMENTS):
             (self.path / f"{name}.jsonl").unlink(missing_ok=True)
         (self.path / "run.json").unlink(missing_ok=True)
-        for folder in (self.checkpoints, self.samples):
+        for folder in (self.checkpoints, self.weights, self.samples):
             shutil.rmtree(folder, ignore_errors=True)
 
     def read_run(self) -> dict[str, Any] | None:

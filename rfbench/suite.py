@@ -123,11 +123,16 @@ class Compute(Settings):
     """What may change speed, memory and what is seen of a run, but not the outcome."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of the denoiser; densities stay fp32")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="autocast of the denoiser over fp32 trained weights; densities stay fp32"
+    )
     chunk_size: int = Field(64, ge=1, description="(image, step) pairs per network call, sampling and training alike")
-    gradient_checkpointing: bool = False
+    decode_chunk_size: int | None = Field(None, ge=1, description="images decoded at once; None: a whole chunk")
+    gradient_checkpointing: bool = Field(False, description="compute activations again instead of keeping them")
+    compile: bool = Field(False, description="torch.compile of the denoiser, for chunks of one shape")
     processes: int | None = Field(None, ge=1, description="processes that must take part; None takes what is launched")
     checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints")
+    export: bool = Field(True, description="write what was trained in its library's format at the end, in weights/")
     trackers: TrackerSettings = TrackerSettings()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rfbench import checkpoint, environment, plugins, samples
+from rfbench import checkpoint, environment, export, plugins, samples
 from rfbench.algorithm import Algorithm, check_metrics
 from rfbench.checkpoint import Checkpoint
 from rfbench.earlier import check_resumable, check_same_experiment
@@ -21,13 +21,12 @@ from rfbench.evaluation import Evaluator, Judge
 from rfbench.learner import Learner
 from rfbench.meter import Meter
 from rfbench.plan import Plan
-from rfbench.policy import Policy
+from rfbench.policy import Policy, make_policy
 from rfbench.processes import Processes
 from rfbench.progress import Progress
 from rfbench.prompts.base import epoch_prompts
 from rfbench.records import RunFolder, run_path
 from rfbench.rollout import Rollout, RolloutSampler
-from rfbench.schedule import make_schedule
 from rfbench.trackers import Trackers, tracking
 
 LOCAL_COUNTERS = ("unet_forwards", "unet_backwards")  # counted by each process for its share
@@ -101,25 +100,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         reward = plan.reward.make(device)
         judges = [Judge(plan.reward.name, reward, "training")]
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
-    if suite.compute.gradient_checkpointing:
-        model.denoiser.enable_gradient_checkpointing()
-    sampler_settings = suite.sampler
-    schedule = make_schedule(
-        model.noise_schedule,
-        sampler_settings.num_steps,
-        kind=sampler_settings.kind,
-        eta=sampler_settings.eta,
-        skip_last_steps=sampler_settings.skip_last_steps,
-    )
-    policy = Policy(
-        model,
-        schedule.to(device),
-        guidance_scale=sampler_settings.guidance_scale,
-        finetune=suite.finetune,
-        precision=suite.compute.precision,
-        counters=meter.counters,
-        seed=seed,
-    )
+    policy = make_policy(suite, model, device, counters=meter.counters, seed=seed)
     return Run(
         plan=plan,
         processes=processes,
@@ -195,6 +176,8 @@ class _Training:
             while self._epoch < run.plan.suite.epochs:
                 self._train_epoch()
                 self._arrive()
+            if run.processes.is_main and run.plan.suite.compute.export:
+                export.save(run.policy, self._folder.weights)
         self._write_run("finished")
 
     def _arrive(self) -> None:

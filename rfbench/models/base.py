@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rfbench.condition import Condition
@@ -54,6 +56,18 @@ class Model(Sourced, ABC):
     def pictures(self, images: Tensor) -> Tensor:
         """What a person sees of decoded images: ``(m, 3, H, W)`` uint8."""
         return images
+
+    def save_trained(self, folder: Path, adapter: str | None) -> None:
+        """Writes what was trained, the ``adapter`` or all weights, as the model's own library loads it.
+
+        A model without such a format gets its trained parameters by name, ``weights.safetensors``.
+        """
+        trained = {name: p.detach().contiguous() for name, p in self.denoiser.named_parameters() if p.requires_grad}
+        save_file(trained, folder / "weights.safetensors")
+
+    def load_trained(self, folder: Path, adapter: str | None) -> None:
+        """Takes over what ``save_trained`` wrote."""
+        self.denoiser.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
 
     def prompt_features(self, condition: Condition) -> Tensor:
         """One vector per row ``(m, features)``, for networks beside the denoiser: each tensor's mean over tokens."""

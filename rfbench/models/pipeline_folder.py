@@ -72,9 +72,7 @@ def read(path: Path) -> PipelineFolder:
         raise InputError(f"model.path {path} holds a {pipeline}; rfbench trains {known}")
     parts = ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
     unet, vae, scheduler = (read_json(path / name, path) for name in parts)
-    folder = PipelineFolder(
-        path, pipeline, bool(index.get("force_zeros_for_empty_prompt", True)), unet, vae, scheduler
-    )
+    folder = PipelineFolder(path, pipeline, bool(index.get("force_zeros_for_empty_prompt", True)), unet, vae, scheduler)
     _check_architecture(folder)
     _check_weights(folder)
     return folder

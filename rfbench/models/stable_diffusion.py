@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +30,7 @@ FILES = (
     f"text_encoder*/{pipeline_folder.ENCODER}",
     "tokenizer*/*",
 )
+LOCAL_FILES = ("model_index.json", "scheduler/scheduler_config.json")  # pipeline_folder says more of the others
 
 
 class StableDiffusionConfig(Settings):
@@ -74,15 +77,14 @@ class StableDiffusion(Model):
     @classmethod
     def sources(cls, config: StableDiffusionConfig) -> list[Source]:
         default = config.path == DEFAULT_PATH
-        return [
-            Source(
-                setting="path",
-                path=config.path,
-                files=FILES,
-                revision=config.revision or (DEFAULT_REVISION if default else "main"),
-                gigabytes=4.3 if default else None,
-            )
-        ]
+        source = Source(
+            setting="path",
+            path=config.path,
+            files=FILES,
+            revision=config.revision or (DEFAULT_REVISION if default else "main"),
+            gigabytes=4.3 if default else None,
+        )
+        return [replace(source, files=LOCAL_FILES) if source.is_local else source]
 
     def encode(self, prompt: str) -> Condition:
         return self.encode_text(prompt)
@@ -91,12 +93,47 @@ class StableDiffusion(Model):
         options = {}
         if self._folder.is_xl:
             options["added_cond_kwargs"] = {"text_embeds": condition["pooled"], "time_ids": self._time_ids(latents)}
-        return denoiser(
-            latents, timesteps, encoder_hidden_states=condition["text"], return_dict=False, **options
-        )[0]
+        return denoiser(latents, timesteps, encoder_hidden_states=condition["text"], return_dict=False, **options)[0]
 
     def decode(self, latents: Tensor) -> Tensor:
         return to_uint8(self._vae.decode(latents / self._vae.config.scaling_factor, return_dict=False)[0])
+
+    def save_trained(self, folder: Path, adapter: str | None) -> None:
+        """``unet/`` by ``save_pretrained``, or ``pytorch_lora_weights.safetensors`` with its metadata.
+
+        Without the metadata diffusers would take the adapter's alpha for its rank.
+        """
+        unet: Any = self.denoiser
+        if adapter is None:
+            unet.save_pretrained(folder / "unet")
+            return
+        from diffusers.utils import convert_state_dict_to_diffusers
+        from peft import get_peft_model_state_dict
+
+        self._pipeline.save_lora_weights(
+            folder,
+            unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=adapter)),
+            unet_lora_adapter_metadata=unet.peft_config[adapter].to_dict(),
+        )
+
+    def load_trained(self, folder: Path, adapter: str | None) -> None:
+        unet: Any = self.denoiser
+        if adapter is None:
+            unet.load_state_dict(type(unet).from_pretrained(folder / "unet", local_files_only=True).state_dict())
+            return
+        from diffusers.utils import convert_unet_state_dict_to_peft
+        from peft import set_peft_model_state_dict
+
+        state, _ = self._pipeline.lora_state_dict(folder, use_safetensors=True, local_files_only=True)
+        layers = {name.removeprefix("unet."): value for name, value in state.items()}
+        set_peft_model_state_dict(unet, convert_unet_state_dict_to_peft(layers), adapter_name=adapter)
+
+    @property
+    def _pipeline(self) -> Any:
+        """The diffusers class of this family."""
+        import diffusers
+
+        return getattr(diffusers, self._folder.pipeline)
 
     def _time_ids(self, latents: Tensor) -> Tensor:
         """XL's size conditioning ``(m, 6)``: original size, crop's corner, target size; an image as it is."""

@@ -1,0 +1,56 @@
+"""Commands that use what a run trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rfbench.cli.app import Plugins, add_plugins, app, console, quiet_libraries
+
+Run = Annotated[Path, typer.Argument(help="A run's folder: results/SUITE/ALGORITHM/seed-N.", metavar="RUN")]
+
+
+@app.command("sample")
+def sample_images(
+    run: Run,
+    prompt: Annotated[list[str], typer.Option(help="What to draw; may be given several times.")],
+    images: Annotated[int, typer.Option(min=1, help="Images of each prompt.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Key of the noise; the same for every run and for --base.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where the PNG files go.")] = Path("images"),
+    base: Annotated[bool, typer.Option("--base", help="Draw with the model as it was before training.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """Draw images of prompts with what a run trained."""
+    quiet_libraries()
+    add_plugins(plugin)
+    from rfbench import drawing, export
+    from rfbench.processes import Processes
+    from rfbench.suite import Compute
+
+    policy, suite = export.load_policy(run, Processes(Compute()).device)
+    pictures = drawing.sample(
+        policy, prompt, images=images, seed=seed, chunk_size=suite.compute.chunk_size, reference=base
+    )
+    for path in drawing.save(pictures, prompt, images, out):
+        console.print(path, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("export")
+def export_weights(
+    run: Run,
+    out: Annotated[Path | None, typer.Option(help="The new folder; by default 'weights' in the run's.")] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Write what a run trained in the format of its model's library, such as diffusers."""
+    quiet_libraries()
+    add_plugins(plugin)
+    import torch
+
+    from rfbench import export
+
+    policy, _ = export.load_policy(run, torch.device("cpu"))
+    folder = out or run / "weights"
+    export.save(policy, folder)
+    console.print(f"wrote {folder}", markup=False, highlight=False, soft_wrap=True)

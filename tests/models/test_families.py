@@ -1,0 +1,102 @@
+"""Each family goes through each algorithm, is saved, and gives in plain diffusers the images that rfbench gives."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoPipelineForText2Image, DDIMScheduler, UNet2DConditionModel
+from safetensors import safe_open
+from torch import Tensor
+
+from rfbench import drawing, export, noise
+from rfbench.progress import Quiet
+from rfbench.suite import Suite
+from rfbench.trainer import train
+from tests import tiny
+
+PROMPTS = ["a cat", "an ant"]
+STEPS, GUIDANCE = 4, 3.0
+METHODS = {"prdp": "full", "ddpo": "lora", "dpok": "full", "rwr": "lora"}
+
+
+class GivenNoise(DDIMScheduler):
+    """diffusers' own DDIM scheduler, whose step takes its noise from a list instead of a generator."""
+
+    noises: Iterator[Tensor]
+
+    def step(self, model_output: Tensor, timestep: int, sample: Tensor, eta: float = 0.0, **options: Any) -> Any:
+        return super().step(model_output, timestep, sample, eta=eta, variance_noise=next(self.noises), **options)
+
+
+def small_suite(folder: Path, prompt_file: Path, label: str, method: str, **changes: Any) -> Suite:
+    suite = tiny.make_suite(folder, prompt_file)
+    optimizer = {"learning_rate": 0.01 if method == "full" else 0.2}  # so that one epoch shows in the pixels
+    settings = suite.algorithms[label].model_dump() | {"optimizer": optimizer, "images_per_prompt": 2}
+    data = suite.model_dump() | {
+        "epochs": 1,
+        "sampler": {"kind": "ddim", "num_steps": STEPS, "guidance_scale": GUIDANCE},
+        "budget": {"reward_queries_per_epoch": 4},
+        "finetune": {"method": method, "rank": 2},
+        "algorithms": {label: settings},
+    }
+    return Suite.model_validate(data | changes)
+
+
+def diffusers_images(base: Path, weights: Path, seed: int) -> Tensor:
+    """``(prompts, 3, H, W)`` uint8 by diffusers' own pipeline, loaded as docs/models.md shows, on rfbench's noise."""
+    parts: dict[str, Any] = {}
+    if (weights / "unet").is_dir():
+        parts["unet"] = UNet2DConditionModel.from_pretrained(weights / "unet")
+    if "xl" not in base.name:
+        parts["safety_checker"] = None
+    pipe = AutoPipelineForText2Image.from_pretrained(base, **parts)
+    if not parts.get("unet"):
+        pipe.load_lora_weights(weights)
+    pipe.set_progress_bar_config(disable=True)
+    scheduler = GivenNoise.from_config(pipe.scheduler.config)
+    pipe.scheduler = scheduler
+    images = []
+    for number, prompt in enumerate(PROMPTS):
+        drawn = noise.normal([(seed, "sample", number, 0)], (STEPS + 1, 4, 8, 8))[0]
+        scheduler.noises = iter(drawn[1:, None])
+        picture = pipe(
+            prompt, num_inference_steps=STEPS, guidance_scale=GUIDANCE, eta=1.0, latents=drawn[:1], output_type="pt"
+        )
+        images.append((picture.images[0] * 255).round().to(torch.uint8))
+    return torch.stack(images)
+
+
+def rfbench_images(run: Path, *, reference: bool = False) -> Tensor:
+    policy, _ = export.load_policy(run, torch.device("cpu"))
+    chunks = drawing.sample(policy, PROMPTS, images=1, seed=5, chunk_size=8, reference=reference)
+    return torch.cat(list(chunks))
+
+
+@pytest.mark.parametrize("label", METHODS)
+@pytest.mark.parametrize("family", ["sd1", "sd2", "xl"])
+def test_trained_saved_and_equal_in_plain_diffusers(
+    folders: dict[str, Path], prompt_file: Path, tmp_path: Path, family: str, label: str
+) -> None:
+    suite = small_suite(folders[family], prompt_file, label, METHODS[label])
+    run = train(tiny.plan(suite, label), tmp_path, Quiet())
+    ours = rfbench_images(run)
+    theirs = diffusers_images(folders[family], run / "weights", seed=5)
+    assert (ours.int() - theirs.int()).abs().max() <= 1
+    assert (ours.int() - rfbench_images(run, reference=True).int()).abs().max() > 3  # it was trained
+    shutil.rmtree(run / "checkpoints")  # then what was exported is enough
+    assert torch.equal(rfbench_images(run), ours)
+
+
+def test_a_lora_is_saved_with_its_rank_and_alpha(folders: dict[str, Path], prompt_file: Path, tmp_path: Path) -> None:
+    """Without them diffusers would take an alpha for the rank, and scale the adapter wrongly without a word."""
+    run = train(tiny.plan(small_suite(folders["xl"], prompt_file, "rwr", "lora"), "rwr"), tmp_path, Quiet())
+    with safe_open(run / "weights" / "pytorch_lora_weights.safetensors", "pt") as file:
+        metadata = json.loads(file.metadata()["lora_adapter_metadata"])
+        assert all(name.startswith("unet.") for name in file.keys())  # noqa: SIM118  # safe_open has no __iter__
+    assert (metadata["unet.r"], metadata["unet.lora_alpha"]) == (2, 2)

@@ -1,0 +1,90 @@
+"""Folders that rfbench cannot train are refused by their JSON, before a weight loads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rfbench.errors import InputError
+from rfbench.models import pipeline_folder
+from rfbench.models.stable_diffusion import DEFAULT_PATH, StableDiffusion, StableDiffusionConfig
+
+
+def edit(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def rename(file: Path, name: str) -> None:
+    file.rename(file.with_name(name))
+
+
+BAD: dict[str, tuple[Callable[[Path], None], str]] = {
+    "SD3": (
+        lambda f: edit(f / "model_index.json", _class_name="StableDiffusion3Pipeline"),
+        r"holds a StableDiffusion3Pipeline; rfbench trains StableDiffusionPipeline \(Stable Diffusion 1.x or 2.x\)",
+    ),
+    "inpainting pipeline": (
+        lambda f: edit(f / "model_index.json", _class_name="StableDiffusionInpaintPipeline"),
+        "holds a StableDiffusionInpaintPipeline",
+    ),
+    "inpainting UNet": (
+        lambda f: edit(f / "unet/config.json", in_channels=9),
+        "the UNet takes 9 channels and gives 4, but a latent has 4: it is an inpainting",
+    ),
+    "other UNet": (
+        lambda f: edit(f / "unet/config.json", _class_name="UNetMotionModel"),
+        "the UNet is a UNetMotionModel",
+    ),
+    "XL's UNet in a 1.x pipeline": (
+        lambda f: edit(f / "unet/config.json", addition_embed_type="text_time"),
+        "addition_embed_type of the UNet is 'text_time', which does not fit a StableDiffusionPipeline",
+    ),
+    "predicts samples": (
+        lambda f: edit(f / "scheduler/scheduler_config.json", prediction_type="sample"),
+        "prediction_type is 'sample'; rfbench knows epsilon, v_prediction",
+    ),
+    "no config": (lambda f: (f / "vae/config.json").unlink(), "it has no vae/config.json"),
+    "torn config": (lambda f: (f / "unet/config.json").write_text("{"), "unet/config.json is not valid JSON"),
+    "pickled weights": (
+        lambda f: rename(f / "unet" / pipeline_folder.MODEL, "diffusion_pytorch_model.bin"),
+        r"there is no unet/diffusion_pytorch_model.safetensors; it has diffusion_pytorch_model.bin. .*pickle",
+    ),
+    "no encoder": (lambda f: (f / "text_encoder/model.safetensors").unlink(), "no text_encoder/model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_folder_that_cannot_be_trained(folders: dict[str, Path], tmp_path: Path, case: str) -> None:
+    folder = tmp_path / "pipeline"
+    shutil.copytree(folders["sd1"], folder)
+    spoil, message = BAD[case]
+    spoil(folder)
+    with pytest.raises(InputError, match=message):
+        StableDiffusion(StableDiffusionConfig(path=str(folder)), torch.device("cpu"))
+
+
+def test_resolution(folders: dict[str, Path]) -> None:
+    folder = folders["sd1"]
+    model = StableDiffusion(StableDiffusionConfig(path=str(folder), resolution=24), torch.device("cpu"))
+    assert model.latent_shape == (4, 12, 12)
+    assert model.decode(torch.zeros(1, 4, 12, 12)).shape == (1, 3, 24, 24)
+    with pytest.raises(InputError, match=r"model.resolution is 25, but one latent of .* stands for 2 pixels"):
+        StableDiffusion(StableDiffusionConfig(path=str(folder), resolution=25), torch.device("cpu"))
+
+
+def test_what_the_hub_is_asked_for() -> None:
+    """safetensors alone, at a commit for the default model, and at what the user says for another."""
+    (source,) = StableDiffusion.sources(StableDiffusionConfig())
+    assert (source.path, len(source.revision)) == (DEFAULT_PATH, 40)
+    assert not any(name.endswith((".bin", ".ckpt")) or name in ("*", "unet/*") for name in source.files)
+    assert "unet/diffusion_pytorch_model.safetensors" in source.files
+    (other,) = StableDiffusion.sources(StableDiffusionConfig(path="owner/model"))
+    assert other.revision == "main"
+    (pinned,) = StableDiffusion.sources(StableDiffusionConfig(path="owner/model", revision="abc"))
+    assert pinned.revision == "abc"

@@ -284,7 +284,10 @@ def suite_names() -> list[str]:
 
 
 def load_suite(name: str, overrides: Sequence[str] = ()) -> Suite:
-    """The suite of that name, or in that TOML file, with ``key.path=value`` overrides applied and validated."""
+    """The suite of that name, or in that TOML file, with ``key.path=value`` overrides applied and validated.
+
+    A place in a list is a number: ``evaluation.held_out_rewards.0.path``.
+    """
     data = _read(name)
     for override in overrides:
         _apply(data, override)
@@ -323,12 +326,19 @@ def _apply(data: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *parents, last = path.split(".")
-    table = data
+    table: Any = data
     for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
+        table = table[_index(table, parent, override)] if isinstance(table, list) else table.setdefault(parent, {})
+        if not isinstance(table, (dict, list)):
             raise InputError(f"--set {override}: {parent!r} is a value, not a table")
-    table[last] = value
+    table[_index(table, last, override) if isinstance(table, list) else last] = value
+
+
+def _index(items: list[Any], key: str, override: str) -> int:
+    """The place in a list that a part of a dotted name stands for."""
+    if not (key.isdecimal() and int(key) < len(items)):
+        raise InputError(f"--set {override}: {key!r} stands where a list has its places 0 to {len(items) - 1}")
+    return int(key)
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:

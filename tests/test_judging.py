@@ -33,7 +33,7 @@ def tiered(pipeline: Path, prompt_file: Path, tmp_path: Path) -> Suite:
     new = tmp_path / "new.txt"
     new.write_text("a fox\nA  CAT\na pig\n")
     files = {"train": prompt_file, "new": new}
-    prompts = {name: {"name": "text-file", "path": str(path)} for name, path in files.items()}
+    prompts = {name: {"name": "file", "path": str(path)} for name, path in files.items()}
     changes = {"epochs": 2, "prompts": prompts, "evaluation": {"every": 1, "sets": SETS}}
     return Suite.model_validate(tiny.make_suite(pipeline, prompt_file).model_dump() | changes)
 

@@ -24,7 +24,7 @@ epochs = 2
 model = {{ name = "stable-diffusion", path = "{pipeline}" }}
 sampler = {{ num_steps = 4, skip_last_steps = 1, guidance_scale = 2.0 }}
 reward = {{ name = "jpeg-incompressibility" }}
-prompts = {{ train = {{ name = "text-file", path = "{prompts}" }} }}
+prompts = {{ train = {{ name = "file", path = "{prompts}" }} }}
 budget = {{ reward_queries_per_epoch = 8 }}
 compute = {{ device = "cpu" }}
 [evaluation.sets.seen]
@@ -108,7 +108,7 @@ def make_suite(pipeline: Path, prompts: Path, **changes: Any) -> Suite:
         "model": {"name": "stable-diffusion", "path": str(pipeline)},
         "sampler": {"num_steps": 5, "guidance_scale": 3.0, "skip_last_steps": 1},
         "reward": {"name": "jpeg-incompressibility"},
-        "prompts": {"train": {"name": "text-file", "path": str(prompts)}},
+        "prompts": {"train": {"name": "file", "path": str(prompts)}},
         "budget": {"reward_queries_per_epoch": 12},
         "evaluation": {
             "every": 2,

@@ -15,9 +15,14 @@ from rfbench.suite import Settings
 
 
 class PromptSet(Sourced, ABC):
-    """An indexable set of prompts, made from its ``Config``; it may be far larger than what a run reads."""
+    """An indexable set of prompts, made from its ``Config``; it may be far larger than what a run reads.
+
+    Attributes:
+        duplicates: prompts that were left out because they equal an earlier one after normalisation.
+    """
 
     Config: ClassVar[type[Settings]] = Settings
+    duplicates: int = 0
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rfbench import exhausted
 from rfbench.errors import DamagedFileError
 
 
@@ -40,21 +41,22 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Writes ``folder/epoch-<n>`` and then removes older checkpoints."""
+    """Writes ``folder/epoch-<n>`` and then removes older checkpoints; a full disk leaves them as they are."""
     final = folder / f"epoch-{checkpoint.epoch:06d}"
     temporary = folder / f".{final.name}.tmp"
     for leftover in (temporary, final):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(
-        {name: value.contiguous() for name, value in checkpoint.weights.items()}, temporary / "weights.safetensors"
-    )
-    torch.save(checkpoint.state, temporary / "state.pt")
-    checksums = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
-    manifest = {"epoch": checkpoint.epoch, "record_sizes": checkpoint.record_sizes, "sha256": checksums}
-    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
-    for path in temporary.iterdir():
-        _sync(path)
+    with exhausted.writing(temporary):
+        save_file(
+            {name: value.contiguous() for name, value in checkpoint.weights.items()}, temporary / "weights.safetensors"
+        )
+        torch.save(checkpoint.state, temporary / "state.pt")
+        checksums = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
+        manifest = {"epoch": checkpoint.epoch, "record_sizes": checkpoint.record_sizes, "sha256": checksums}
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
+        for path in temporary.iterdir():
+            _sync(path)
     os.rename(temporary, final)
     _sync(folder)
     for other in folder.iterdir():

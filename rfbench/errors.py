@@ -19,3 +19,7 @@ class NonFiniteError(RfbenchError):
 
 class DamagedFileError(RfbenchError):
     """A file's content is not what its checksum or format promises."""
+
+
+class ExhaustedError(RfbenchError):
+    """Memory or disk ran out: where, how much there was, and which setting to change."""

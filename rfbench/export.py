@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from rfbench import checkpoint
+from rfbench import checkpoint, exhausted
 from rfbench.errors import InputError
 from rfbench.parts import find_part
 from rfbench.policy import Policy, make_policy
@@ -27,7 +27,8 @@ def save(policy: Policy, folder: Path) -> None:
     for leftover in (temporary, folder):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
-    policy.model.save_trained(temporary, policy.adapter)
+    with exhausted.writing(temporary):
+        policy.model.save_trained(temporary, policy.adapter)
     os.rename(temporary, folder)
 
 

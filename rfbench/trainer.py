@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rfbench import checkpoint, environment, export, plugins, samples
+from rfbench import checkpoint, environment, exhausted, export, plugins, samples
 from rfbench.algorithm import Algorithm, check_metrics
 from rfbench.checkpoint import Checkpoint
 from rfbench.earlier import check_resumable, check_same_experiment
@@ -266,13 +266,19 @@ class _Training:
         except KeyboardInterrupt:
             self._write_run("interrupted")
             raise
-        except RfbenchError as error:
-            self._write_run("failed", str(error))
-            kept = f"The records and the last good checkpoint are in {self._folder.path}"
-            raise type(error)(f"{error}\n{kept}") from error
         except Exception as error:
-            self._write_run("failed", f"{type(error).__name__}: {error}")
-            raise
+            peak = self._run.meter.peak_memory_bytes()
+            known = (
+                error
+                if isinstance(error, RfbenchError)
+                else exhausted.explain(error, self._run.plan.suite, self._epoch + 1, peak)
+            )
+            with suppress(OSError):  # a full disk takes no status either
+                self._write_run("failed", str(known) if known else f"{type(error).__name__}: {error}")
+            if known is None:
+                raise
+            kept = f"The records and the last good checkpoint are in {self._folder.path}"
+            raise type(known)(f"{known}\n{kept}") from error
         finally:
             signal.signal(signal.SIGTERM, previous)
 

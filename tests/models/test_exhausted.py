@@ -1,0 +1,102 @@
+"""Out of memory, and out of disk: what the user is told, and what is left."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import multiprocessing
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from rfbench import plugins
+from rfbench.checkpoint import load_latest
+from rfbench.errors import ExhaustedError
+from rfbench.exhausted import explain
+from rfbench.progress import Quiet
+from rfbench.rewards.jpeg import JpegIncompressibility
+from rfbench.suite import Suite
+from rfbench.trainer import train
+from tests import tiny
+
+OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 512.00 MiB. GPU 0 has a total capacity of 15.77 GiB"
+
+
+class Greedy(JpegIncompressibility):
+    """Runs out of memory as a GPU does, at its n-th call."""
+
+    calls_left = 0
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        Greedy.calls_left -= 1
+        if Greedy.calls_left == 0:
+            raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+        return super().__call__(images, prompts)
+
+
+def test_out_of_memory_names_the_settings_and_resumes_with_them(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(plugins._from_files["rewards"], "greedy", Greedy)
+    evaluation = suite.evaluation.model_copy(update={"every": 3, "held_out_rewards": ()})
+    greedy = Suite.model_validate(suite.model_dump() | {"reward": {"name": "greedy"}, "evaluation": evaluation})
+    Greedy.calls_left = 5  # evaluation: 1 chunk; each epoch: 2 chunks
+    with pytest.raises(ExhaustedError) as raised:
+        train(tiny.plan(greedy), tmp_path, Quiet())
+    message = str(raised.value)
+    del raised  # its frames hold the folder's lock
+    gc.collect()
+    assert "out of GPU memory in epoch 2: CUDA out of memory. " not in message  # the first sentence alone
+    assert "out of GPU memory in epoch 2: CUDA out of memory; " in message
+    assert "GiB were allocated at most" in message
+    for setting in ("chunk_size=4", "decode_chunk_size=4", "gradient_checkpointing=true", "precision=bf16"):
+        assert f"--set compute.{setting} " in message
+    assert "--set finetune.method=lora" in message
+    folder = tmp_path / "tiny" / "prdp" / "seed-0"
+    run = json.loads((folder / "run.json").read_text())
+    assert (run["status"], run["epoch"]) == ("failed", 1)
+    assert "chunk_size=4" in run["error"]
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+
+    smaller = suite.compute.model_copy(update={"chunk_size": 4, "gradient_checkpointing": True})
+    train(tiny.plan(greedy.model_copy(update={"compute": smaller})), tmp_path, Quiet(), resume=True)
+    run = json.loads((folder / "run.json").read_text())
+    assert (run["status"], run["epoch"], run["suite"]["compute"]["chunk_size"]) == ("finished", 3, 4)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(suite: Suite, tmp_path: Path) -> None:
+    """The optimiser's moments, from epoch 1 on, make the checkpoint's state larger than what a file may grow to."""
+
+    def on_a_full_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, resource.RLIM_INFINITY))
+        try:
+            train(tiny.plan(suite), tmp_path, Quiet())
+        except ExhaustedError as error:
+            (tmp_path / "message").write_text(str(error))
+
+    process = multiprocessing.get_context("fork").Process(target=on_a_full_disk)
+    process.start()
+    process.join()
+    message = (tmp_path / "message").read_text()
+    assert "state.pt could not be written: " in message
+    assert "GB are free there. Make room, and --resume goes on from the last good checkpoint" in message
+    folder = tmp_path / "tiny" / "prdp" / "seed-0"
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["epoch-000000"]
+    kept = load_latest(folder / "checkpoints", torch.device("cpu"))
+    assert kept is not None
+    assert kept.epoch == 0
+    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+    train(tiny.plan(suite), tmp_path, Quiet(), resume=True)
+    assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_record_that_the_disk_does_not_take_is_named(suite: Suite) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/results/metrics.jsonl")
+    explained = explain(full, suite, 3, 0)
+    assert "/results/metrics.jsonl could not be written: [Errno 28] No space left" in str(explained)
+    assert explain(OSError(errno.EACCES, "Permission denied"), suite, 3, 0) is None

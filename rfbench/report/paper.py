@@ -15,6 +15,7 @@ from rfbench.report.tables import order
 
 SOURCE = "Deng et al., PRDP, CVPR 2024 (arXiv 2402.08714v2)"
 BASE = "sd-v1.4"
+MEASURES = {"multi": "weighted-sum"}  # the paper's name of a reward: the plugin's, where they differ
 QUERIES_PER_EPOCH = 512
 COLUMNS = {
     "suite": pl.String(),
@@ -74,21 +75,37 @@ def _rows(suite: str, reference: dict[str, str], stability: pl.DataFrame) -> pl.
     return rows.with_columns((pl.col("measured") - pl.col("paper")).alias("gap")).select(*COLUMNS)
 
 
-def _paper_values(reference: dict[str, str], panels: pl.DataFrame) -> pl.DataFrame:
-    """measure, prompts (by our names), method, paper."""
-    table = {"multi": "3", "aesthetic": "fig10"}.get(reference["reward"], "1" if reference["suite"] == "small" else "2")
+def base_row(suite: str, reward: str) -> dict[tuple[str, str], float]:
+    """The untouched base model in the paper: (prompt set, measure) -> value, for a suite's `[paper]` table.
+
+    What a set-up is calibrated against: https://arxiv.org/abs/2402.08714v2, Tables 1-3 and Figure 10.
+    """
+    rows = _experiment(suite, reward).filter(method=BASE)
+    return {(prompts, measure): value for prompts, measure, value in rows.select("prompts", "measure", "paper").rows()}
+
+
+def _experiment(suite: str, reward: str) -> pl.DataFrame:
+    """measure (as our records call it), prompts, seen, method, paper: what the paper reports of one experiment."""
+    table = {"multi": "3", "aesthetic": "fig10"}.get(reward, "1" if suite == "small" else "2")
     values = _read("prdp_results.csv").filter(pl.col("table") == table)
     if table in ("1", "2"):
-        values = values.filter(pl.col("reward") == reference["reward"])
-    ours, theirs = (_only_seen(frame) for frame in (panels, values.rename({"prompt_set": "prompts"})))
-    if ours and theirs and theirs not in panels["prompts"]:
-        values = values.with_columns(pl.col("prompt_set").replace(theirs, ours))
+        values = values.filter(pl.col("reward") == reward)
     return values.select(
-        pl.col("reward").alias("measure"),
+        pl.col("reward").replace(MEASURES).alias("measure"),
         pl.col("prompt_set").alias("prompts"),
+        "seen",
         "method",
         pl.col("value").alias("paper"),
     )
+
+
+def _paper_values(reference: dict[str, str], panels: pl.DataFrame) -> pl.DataFrame:
+    """measure, prompts (by our names), method, paper."""
+    values = _experiment(reference["suite"], reference["reward"])
+    ours, theirs = _only_seen(panels), _only_seen(values)
+    if ours and theirs and theirs not in panels["prompts"]:
+        values = values.with_columns(pl.col("prompts").replace(theirs, ours))
+    return values.drop("seen")
 
 
 def _only_seen(frame: pl.DataFrame) -> str | None:

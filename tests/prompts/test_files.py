@@ -99,7 +99,7 @@ def test_of_files_of_lines_only_the_places_are_kept(tmp_path: Path, ending: str)
          "there are promt, n; name the prompt's with the prompt set's option column"),
         ("p.jsonl", b'{"prompt": 3}', "line 1: the prompt is 3, not text"),
         ("p.json", b'["a cat",\n"a dog"', r"p.json is not JSON: .* \(line 2\)"),
-        ("p.json", b'{"prompt": "a cat"}', "must be a list of strings or of records, not {'prompt': 'a cat'}"),
+        ("p.json", b'{"prompts": ["a cat"]}', "must be a list of strings or of records, not {'prompts': "),
         ("p.json", b'[{"caption": "a cat"}]', "record 1: there is no column 'prompt'; there are caption"),
         ("p.csv", b"caption,n\na cat,1\n", "p.csv: there is no column 'prompt'; there are caption, n"),
         ("p.csv", b'prompt\n"a cat', "p.csv, line 2: unexpected end of data"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rfbench.errors import InputError
-from rfbench.report import gains, paper, plots, tables, tradeoffs
+from rfbench.report import gains, headline, paper, plots, tables, tradeoffs
 from rfbench.report.colours import looks
 from rfbench.report.estimates import estimate, pairs
 from rfbench.report.load import Runs, load
@@ -118,7 +118,8 @@ def compare(
 
 def _write_tables(found: Comparison, out: Path) -> list[Path]:
     found.table.write_csv(out / "comparison.csv")
-    text = [*(f"{verdict}\n" for verdict in found.verdicts), tables.to_markdown(found.table)]
+    text = [*(f"{verdict}\n" for verdict in found.verdicts)]
+    text += [headline.to_markdown(found.estimates), tables.to_markdown(found.table)]
     text += [tables.paper_to_markdown(found.paper)] if found.paper.height else []
     (out / "comparison.md").write_text("\n".join(text), encoding="utf-8")
     files = [out / "comparison.csv", out / "comparison.md"]

@@ -42,8 +42,8 @@ def to_markdown(summary: pl.DataFrame) -> str:
     parts = []
     for suite, rows in suites(summary):
         headings = ["measure", "prompts", "algorithm", "seeds", *HEADINGS.values()]
-        lines = [f"## {_plain(suite)}", "", _markdown_row(headings), _markdown_row(["---"] * 3 + ["---:"] * 5)]
-        lines += [_markdown_row([_plain(cell) for cell in row]) for row in cells(rows)]
+        lines = [f"## {plain(suite)}", "", markdown_row(headings), markdown_row(["---"] * 3 + ["---:"] * 5)]
+        lines += [markdown_row([plain(cell) for cell in row]) for row in cells(rows)]
         parts.append("\n".join([*lines, "", caption(rows), ""]))
     return "\n".join(parts)
 
@@ -52,9 +52,9 @@ def paper_to_markdown(paper: pl.DataFrame) -> str:
     """The paper's numbers beside the measured ones, as Markdown."""
     parts = []
     for suite, rows in suites(paper):
-        lines = [f"## {_plain(suite)} beside the paper", "", _markdown_row(["measure", "prompts", *PAPER_HEADINGS])]
-        lines += [_markdown_row(["---"] * 3 + ["---:"] * 3)]
-        lines += [_markdown_row([_plain(cell) for cell in row]) for row in paper_cells(rows)]
+        lines = [f"## {plain(suite)} beside the paper", "", markdown_row(["measure", "prompts", *PAPER_HEADINGS])]
+        lines += [markdown_row(["---"] * 3 + ["---:"] * 3)]
+        lines += [markdown_row([plain(cell) for cell in row]) for row in paper_cells(rows)]
         parts.append("\n".join([*lines, ""]))
     return "\n".join(parts)
 
@@ -128,9 +128,9 @@ def with_spread(value: float | None, spread: float | None, digits: int) -> str:
     return f"{value:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread else "")
 
 
-def _markdown_row(row: list[str]) -> str:
+def markdown_row(row: list[str]) -> str:
     return f"| {' | '.join(row)} |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

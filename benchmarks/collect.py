@@ -1,0 +1,60 @@
+"""Puts the finished runs of a sweep among the reference results: the records, and a few sample grids of seed 0.
+
+    python -m rfbench_benchmarks.collect SWEPT [results]
+
+Runs of a tree with uncommitted changes are refused: nobody could make them again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+RECORDS = ("run.json", "metrics.jsonl", "evals.jsonl")
+MEGABYTES = 15
+
+
+def collect(swept: Path, results: Path) -> list[Path]:
+    """Copies every finished run below ``swept`` to the same place below ``results``; the folders written."""
+    written = []
+    for run_file in sorted(swept.glob("*/*/seed-*/run.json")):
+        run = json.loads(run_file.read_text(encoding="utf-8"))
+        if run["status"] != "finished":
+            continue
+        if not run["git_commit"] or run["git_commit"].endswith("-dirty"):
+            raise SystemExit(f"{run_file.parent} was made by the code {run['git_commit']}: commit it, and run again")
+        folder = results / run_file.parent.relative_to(swept)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in RECORDS:
+            shutil.copyfile(run_file.with_name(name), folder / name)
+        shutil.rmtree(folder / "samples", ignore_errors=True)
+        for picture in _kept_samples(run, run_file.parent / "samples"):
+            (folder / "samples").mkdir(exist_ok=True)
+            shutil.copyfile(picture, folder / "samples" / picture.name)
+        written.append(folder)
+    return written
+
+
+def _kept_samples(run: dict[str, Any], samples: Path) -> list[Path]:
+    """The grids of the first, the middle and the last evaluation, and their index; of seed 0 alone."""
+    if run["seed"] != 0:
+        return []
+    epochs = sorted({int(path.name.split("-")[1]) for path in samples.glob("epoch-*.png")})
+    kept = {epochs[0], epochs[len(epochs) // 2], epochs[-1]} if epochs else set()
+    return [samples / "index.json", *(p for p in samples.glob("epoch-*.png") if int(p.name.split("-")[1]) in kept)]
+
+
+def main() -> None:
+    swept, results = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else "results")
+    written = collect(swept, results)
+    size = sum(path.stat().st_size for path in results.rglob("*") if path.is_file()) / 1e6
+    print(f"{len(written)} runs; {results} holds {size:.1f} MB")
+    if size > MEGABYTES:
+        raise SystemExit(f"more than the {MEGABYTES} MB that the reference results may take")
+
+
+if __name__ == "__main__":
+    main()

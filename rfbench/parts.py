@@ -21,6 +21,10 @@ class Part:
     def make(self, *arguments: Any) -> Any:
         return self.part(self.config, *arguments)
 
+    def check(self) -> None:
+        """Raises an ``InputError`` where what is here cannot be used, without loading it."""
+        self.part.check(self.config)
+
 
 @dataclass(frozen=True)
 class SuiteParts:
@@ -33,10 +37,15 @@ class SuiteParts:
 
     def needs(self) -> list[Need]:
         """The published files that the parts read, each at its place in the suite."""
+        return [
+            Need(where, source) for where, part in self.places().items() for source in part.part.sources(part.config)
+        ]
+
+    def places(self) -> dict[str, Part]:
+        """The parts by their tables in the suite, as ``--set`` calls them."""
         places = {"model": self.model, "reward": self.reward}
         places |= {f"evaluation.held_out_rewards.{i}": part for i, part in enumerate(self.held_out_rewards)}
-        places |= {f"prompts.{name}": part for name, part in self.prompt_sets.items()}
-        return [Need(where, source) for where, part in places.items() for source in part.part.sources(part.config)]
+        return places | {f"prompts.{name}": part for name, part in self.prompt_sets.items()}
 
 
 def suite_parts(suite: Suite) -> SuiteParts:

@@ -98,6 +98,8 @@ class Outline(SuiteParts):
         absent = self.missing_files()
         if absent:
             raise InputError(missing(absent, command_line_name(self.suite)))
+        for part in self.places().values():
+            part.check()
         prompts = {name: part.make() for name, part in self.prompt_sets.items()}
         epoch_prompts(prompts["train"], self.prompts_per_epoch, epoch=0, seed=self.seed)
         return Plan(**vars(self), prompts=prompts, evaluation_prompts=choose_prompts(self.suite, prompts))

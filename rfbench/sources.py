@@ -106,12 +106,19 @@ class Source:
 
 
 class Sourced:
-    """A plugin that may read published files; most read none."""
+    """A plugin that may need things from outside: published files, or packages beyond rfbench's own. Most need none."""
 
     @classmethod
     def sources(cls, config: Any) -> list[Source]:
         """The files that a plugin of this ``Config`` reads."""
         return []
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+        """Raises an ``InputError`` where files that are here are of the wrong kind, or a package is missing.
+
+        It loads no weights; missing files are none of its business.
+        """
 
 
 @dataclass(frozen=True)
@@ -129,16 +136,22 @@ class Need:
 
 def missing(needs: Sequence[Need], suite: str) -> str:
     """What is not here, how large it is, and the lines that fix it; ``suite`` is what the command line calls it."""
-    download = [need for need in needs if not need.source.is_local]
     lines = [f"{suite} needs files that are not here:"]
     lines += [f"  {need.setting}: {need.source.complaint()}{_size(need.source)}" for need in needs]
+    return "\n".join([*lines, *remedies(needs, suite)])
+
+
+def remedies(needs: Sequence[Need], suite: str) -> list[str]:
+    """The lines that bring what is missing."""
+    download = [need for need in needs if not need.source.is_local]
+    lines = []
     if download:
         total = sum(source.gigabytes or 0 for source in {need.source for need in download})
         size = f" (about {total:.3g} GB)" if total else ""
         lines.append(f"Download with{size}:  rfbench fetch {suite}   (and the same --set options)")
     settings = " ".join(f"--set {setting}=PATH" for setting in dict.fromkeys(need.setting for need in needs))
     lines.append(f"{'Or name' if download else 'Name'} local copies:  {settings}")
-    return "\n".join(lines)
+    return lines
 
 
 def _size(source: Source) -> str:

@@ -67,7 +67,7 @@ def test_a_single_file_may_be_named_by_its_folder(tmp_path: Path) -> None:
     for path in (tmp_path, weights):
         assert Source("path", str(path), ("reward.pt",)).find() == weights
     several = Source("path", str(weights), ("config.json", "*.safetensors"))
-    with pytest.raises(InputError, match="is a file, but a folder with config.json"):
+    with pytest.raises(InputError, match=r"is a file, but a folder with config\.json"):
         several.require("reward")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console
+from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, quiet_libraries
 from rfbench.suite import load_suite
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a .toml file.", metavar="SUITE")]
@@ -47,3 +47,35 @@ def fetch(suite: SuiteName, overrides: Overrides = None, plugin: Plugins = None)
         folder = fetching.download(item.source)
         console.print(f"here: {item.source.path} in {folder}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"every file of {loaded.name} is here; next: rfbench doctor {suite}", highlight=False)
+
+
+@app.command()
+def doctor(
+    suite: SuiteName,
+    overrides: Overrides = None,
+    plugin: Plugins = None,
+    checksum: Annotated[
+        bool, typer.Option("--checksum", help="Read every downloaded file, and compare it with its checksum.")
+    ] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Load the model and time it, for the hours that a run takes.")
+    ] = False,
+) -> None:
+    """Tell what a suite lacks on this machine, and what its runs cost. Exit code 1 where it cannot run."""
+    loaded = load_suite(suite, overrides or [])
+    quiet_libraries()
+    add_plugins(plugin)
+    from rfbench.doctor.diagnosis import diagnose
+    from rfbench.doctor.terminal import render, verdict
+
+    found = diagnose(loaded, checksum=checksum)
+    speed = None
+    if measure and found.can_run and found.outlines:
+        from rfbench.estimate import measure as measure_speed
+
+        speed = measure_speed(found.outlines[0].open())
+    console.print(render(found, speed))
+    for line in verdict(found, suite):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if not found.can_run:
+        raise typer.Exit(1)

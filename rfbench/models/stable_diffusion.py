@@ -30,7 +30,7 @@ FILES = (
     f"text_encoder*/{pipeline_folder.ENCODER}",
     "tokenizer*/*",
 )
-LOCAL_FILES = ("model_index.json", "scheduler/scheduler_config.json")  # pipeline_folder says more of the others
+LOCAL_FILES = ("model_index.json", "*/*.json", "*/*.safetensors")  # pipeline_folder says which of them are missing
 
 
 class StableDiffusionConfig(Settings):
@@ -85,6 +85,12 @@ class StableDiffusion(Model):
             gigabytes=4.3 if default else None,
         )
         return [replace(source, files=LOCAL_FILES) if source.is_local else source]
+
+    @classmethod
+    def check(cls, config: StableDiffusionConfig) -> None:
+        found = cls.sources(config)[0].find()
+        if found is not None:
+            pipeline_folder.read(found).latent_size(config.resolution)
 
     def encode(self, prompt: str) -> Condition:
         return self.encode_text(prompt)

@@ -1,0 +1,1 @@
+"""What `rfbench doctor` looks at before GPU hours are spent: files, libraries, device, cost. It never goes online."""

@@ -1,0 +1,81 @@
+"""The whole examination of a suite on this machine."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from rfbench import plugins
+from rfbench.doctor.files import FileSet, examine
+from rfbench.doctor.libraries import Library, libraries
+from rfbench.errors import InputError
+from rfbench.parts import SuiteParts, suite_parts
+from rfbench.plan import Outline, make_outline
+from rfbench.sources import Need
+from rfbench.suite import Suite
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found.
+
+    Attributes:
+        unfit: parts that cannot be used though their files are here, by their place in the suite: why, and the cure.
+        outlines: the runs that the suite lists, a table of its algorithms each.
+    """
+
+    suite: Suite
+    files: list[FileSet]
+    libraries: list[Library]
+    unfit: dict[str, str]
+    outlines: list[Outline]
+
+    @property
+    def missing(self) -> list[Need]:
+        """The file sets that are not here."""
+        return [files.need for files in self.files if files.status == "missing"]
+
+    @property
+    def problems(self) -> list[str]:
+        """What else keeps the suite from running, with its cure."""
+        found = [problem for library in self.libraries for problem in library.problems]
+        wrong = [files for files in self.files if files.status == "wrong"]
+        found += [f"{files.need.setting}: {problem}" for files in wrong for problem in files.problems]
+        return found + [f"{where}: {problem}" for where, problem in self.unfit.items()]
+
+    @property
+    def can_run(self) -> bool:
+        return not self.missing and not self.problems
+
+
+def diagnose(suite: Suite, *, checksum: bool = False) -> Diagnosis:
+    """Looks at everything that can be told without loading weights or going online."""
+    parts = suite_parts(suite)
+    return Diagnosis(
+        suite=suite,
+        files=[examine(need, checksum=checksum) for need in parts.needs()],
+        libraries=libraries(),
+        unfit=_unfit(parts),
+        outlines=_outlines(suite),
+    )
+
+
+def _outlines(suite: Suite) -> list[Outline]:
+    """The runs that the suite lists; of one that lists none, those of every algorithm whose defaults fit it."""
+    if suite.algorithms:
+        return [make_outline(suite, label, seed=0) for label in suite.algorithms]
+    found = []
+    for label in plugins.names("algorithms"):
+        with suppress(InputError):
+            found.append(make_outline(suite, label, seed=0))
+    return found
+
+
+def _unfit(parts: SuiteParts) -> dict[str, str]:
+    found = {}
+    for where, part in parts.places().items():
+        try:
+            part.check()
+        except InputError as error:
+            found[where] = str(error)
+    return found

@@ -1,0 +1,157 @@
+"""`rfbench doctor`: what it finds in files, libraries and costs, on real files and real package metadata."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rfbench.cli import exit_code
+from rfbench.doctor.files import examine, format_problem
+from rfbench.doctor.libraries import libraries
+from rfbench.sources import Need, Source
+from tests.hub import COMMIT, Hub
+from tests.test_fetch import fetch, files, here, hub, said  # noqa: F401  # fixtures of a hub on this machine
+
+
+def doctor(*arguments: str | Path) -> int:
+    return exit_code(["doctor", *map(str, arguments)])
+
+
+def test_a_suite_that_can_run(suite_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor(suite_file, "--measure", "--set", "algorithms.prdp.images_per_prompt=2") == 0
+    printed = said(capsys)
+    assert "mine can run on this machine" in printed
+    assert "model.path" in printed
+    assert "present" in printed
+    assert f"torch {torch.__version__.partition('+')[0]}" in printed
+    assert "from one chunk that was timed" in printed
+
+
+def test_missing_files_with_the_lines_that_bring_them(
+    hub: Hub,  # noqa: F811
+    here: Path,  # noqa: F811
+    files: list[str],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert doctor(*files) == 1
+    printed = said(capsys)
+    assert "3 of 3 file sets are missing" in printed
+    assert f"rfbench fetch {files[0]}" in printed
+    assert "--set model.path=PATH --set reward.path=PATH" in printed
+    assert hub.requests == []  # it never goes online
+
+
+def test_checksums_of_what_was_fetched(
+    hub: Hub,  # noqa: F811
+    here: Path,  # noqa: F811
+    files: list[str],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_file({"a": torch.arange(1000)}, tmp_path / "a.safetensors")
+    weights = (tmp_path / "a.safetensors").read_bytes()
+    hub.repositories["models/owner/model"]["unet/model.safetensors"] = weights
+    with zipfile.ZipFile(tmp_path / "reward.zip", "w") as archive:
+        archive.writestr("data", "weights")
+    hub.repositories["models/owner/reward"]["reward.pt"] = (tmp_path / "reward.zip").read_bytes()
+    assert fetch(*files) == 0
+    assert doctor(*files, "--checksum") == 0
+    printed = said(capsys)
+    assert "2 of 2 checked" in printed
+    assert COMMIT[:8] in printed
+
+    damaged = here / "models--owner--model" / "snapshots" / COMMIT / "unet" / "model.safetensors"
+    damaged.resolve().write_bytes(weights[:-1] + b"\x01")
+    assert doctor(*files) == 0
+    capsys.readouterr()
+    assert doctor(*files, "--checksum") == 1
+    assert f"has another checksum than published: it is damaged; remove {damaged.resolve()}" in said(capsys)
+    damaged.resolve().unlink()
+    assert fetch(*files) == 0
+    assert doctor(*files, "--checksum") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.json", b"", "is empty"),
+        ("a.json", b'{"a": ', "is not valid JSON"),
+        ("a.json", b"{}", None),
+        ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git LFS pointer"),
+        ("a.safetensors", b"<html>a page, not the file</html>" * 9, "is not a safetensors file, or is cut off"),
+        ("a.pt", b"<html>a page, not the file</html>", "is not a file of torch.save"),
+        ("a.parquet", b"PAR1 and no end", "is not a Parquet file, or is cut off"),
+        ("a.txt", b"a prompt", None),
+    ],
+)
+def test_files_that_are_not_what_their_name_says(
+    tmp_path: Path, name: str, content: bytes, problem: str | None
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    found = format_problem(tmp_path / name)
+    assert found is None if problem is None else problem in (found or "")
+
+
+def test_weights_that_are_cut_off(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1000)}, tmp_path / "a.safetensors")
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "a.pt")
+    for path in (tmp_path / "a.safetensors", tmp_path / "a.pt"):
+        assert format_problem(path) is None
+        path.write_bytes(path.read_bytes()[:-100])
+        assert "is cut off" in (format_problem(path) or "")
+    found = examine(Need("model", Source("path", str(tmp_path), ("*.safetensors",))))
+    assert found.status == "wrong"
+    assert "a.safetensors is not a safetensors file" in found.problems[0]
+
+
+def install(folder: Path, name: str, version: str, *requirements: str) -> None:
+    """What pip leaves of a package, without the package."""
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir()
+    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {line}" for line in requirements)]
+    (info / "METADATA").write_text("Metadata-Version: 2.1\n" + "\n".join(lines) + "\n")
+
+
+def test_versions_that_are_known_to_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [library for library in libraries() if library.problems] == []
+    monkeypatch.syspath_prepend(tmp_path)
+    install(tmp_path, "transformers", "4.57.0")
+    install(tmp_path, "torchvision", "0.26.0", "torch==2.11.0")
+    found = {library.name: " ".join(library.problems) for library in libraries()}
+    assert (
+        "rfbench needs transformers<6,>=5, but 4.57.0 is installed; pip install 'transformers<6,>=5'"
+        in (found["transformers"])
+    )
+    assert "torchvision 0.26.0 needs torch==2.11.0, but" in found["torchvision"]
+
+
+def test_a_torchvision_that_does_not_load_beside_this_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    problems = {library.name: " ".join(library.problems) for library in libraries()}
+    assert "operator torchvision::nms does not exist" in problems["torchvision"]
+    assert "of the same build as torch" in problems["torchvision"]
+
+
+def test_wrong_settings_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor("tiny-shape") == 2
+    assert "did you mean 'tiny-shapes'" in said(capsys)
+
+
+def test_a_pipeline_of_the_wrong_kind(pipeline: Path, suite_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = pipeline / "model_index.json"
+    saved = index.read_text()
+    index.write_text(json.dumps(json.loads(saved) | {"_class_name": "FluxPipeline"}))
+    try:
+        assert doctor(suite_file) == 1
+        assert "holds a FluxPipeline" in said(capsys)
+        assert exit_code(["run", "prdp", "--suite", str(suite_file), "--dry-run"]) == 2
+    finally:
+        index.write_text(saved)

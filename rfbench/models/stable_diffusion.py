@@ -87,10 +87,11 @@ class StableDiffusion(Model):
         return [replace(source, files=LOCAL_FILES) if source.is_local else source]
 
     @classmethod
-    def check(cls, config: StableDiffusionConfig) -> None:
-        found = cls.sources(config)[0].find()
-        if found is not None:
-            pipeline_folder.read(found).latent_size(config.resolution)
+    def check(cls, config: Any) -> None:
+        for source in cls.sources(config):
+            found = source.find()
+            if found is not None:
+                pipeline_folder.read(found).latent_size(config.resolution)
 
     def encode(self, prompt: str) -> Condition:
         return self.encode_text(prompt)

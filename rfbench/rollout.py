@@ -15,7 +15,7 @@ from rfbench.condition import Condition, select
 from rfbench.meter import Meter
 from rfbench.policy import Policy
 from rfbench.processes import Processes
-from rfbench.rewards.base import Reward, score
+from rfbench.rewards.base import Reward, begin
 from rfbench.schedule import log_density
 from rfbench.suite import AlgorithmSettings
 
@@ -136,6 +136,7 @@ class RolloutSampler:
             condition=condition,
             local=local,
         )
+        scored = []  # the images of each chunk, and a function that waits for their scores
         for start in range(local.start, local.stop, self._chunk_size):
             images = torch.arange(start, min(start + self._chunk_size, local.stop))
             chunk_condition = select(condition, groups[images].to(device))
@@ -153,7 +154,11 @@ class RolloutSampler:
             with meter.phase("reward"):
                 chunk_prompts = [prompts[group] for group in groups[images]]
                 where = f"epoch {epoch + 1}"
-                rollout.rewards[images] = score(self._reward, self._reward_name, pixels, chunk_prompts, where, start)
+                scores = begin(self._reward, self._reward_name, pixels, chunk_prompts, where, start)
+                scored.append((images, scores))
+        with meter.phase("reward"):
+            for images, scores in scored:
+                rollout.rewards[images] = scores()
         meter.counters.images += len(groups)
         meter.counters.reward_queries += len(groups)
         rollout.rewards = self._processes.sum(rollout.rewards)

@@ -290,7 +290,7 @@ def load_suite(name: str, overrides: Sequence[str] = ()) -> Suite:
     """
     data = _read(name)
     for override in overrides:
-        _apply(data, override)
+        apply_override(data, override)
     try:
         return Suite.model_validate(data)
     except ValidationError as error:
@@ -316,7 +316,7 @@ def _read(name: str) -> dict[str, Any]:
         raise InputError(f"suite {name} is not valid TOML: {error}") from None
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def apply_override(data: dict[str, Any], override: str) -> None:
     """Sets ``key.path=value`` in place; the value is read as TOML, and as a plain string where that fails."""
     path, separator, text = override.partition("=")
     if not separator or not path:

@@ -25,6 +25,7 @@ class JpegIncompressibility(Reward):
 
     Config = JpegConfig
     unit = "kB"
+    uses_prompts = False
     sign = 1
 
     def __init__(self, config: JpegConfig, device: torch.device) -> None:

@@ -1,0 +1,70 @@
+"""Commands on rewards: does one keep to the rules, and is its checkpoint safe to load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from rfbench.cli.app import Plugins, add_plugins, app, console, quiet_libraries
+
+reward_app = typer.Typer(help="Check a reward, or convert its checkpoint.", no_args_is_help=True)
+app.add_typer(reward_app, name="reward")
+
+
+@reward_app.command("check")
+def check_reward(
+    name: Annotated[str, typer.Argument(help="A reward; `rfbench list rewards` shows them.")],
+    options: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the reward.")
+    ] = None,
+    plugin: Plugins = None,
+    size: Annotated[int, typer.Option(min=8, help="Side of the pictures that it scores, in pixels.")] = 512,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Score a few pictures, and verify shape, precision, batching, and that each image meets its own prompt."""
+    quiet_libraries()
+    add_plugins(plugin)
+    from rfbench.parts import find_part
+    from rfbench.processes import Processes
+    from rfbench.rewards.check import check
+    from rfbench.suite import Compute, Plugin, apply_override
+
+    data: dict[str, Any] = {"name": name}
+    for option in options or []:
+        apply_override(data, option)
+    part = find_part("rewards", Plugin.model_validate(data))
+    reward = part.make(Processes(Compute.model_validate({"device": device})).device)
+    report = check(reward, name, size)
+    console.print(f"{name}, in {reward.unit}; version {reward.version}", markup=False, highlight=False, soft_wrap=True)
+    if report.scores is not None:
+        scores = Table(box=None, padding=(0, 2, 0, 0))
+        for heading in ("picture", "prompt", "score"):
+            scores.add_column(heading, justify="right" if heading == "score" else "left")
+        for picture, prompt, score in zip(report.pictures, report.prompts, report.scores, strict=True):
+            scores.add_row(picture, prompt, f"{score:.6f}")
+        console.print(scores)
+    findings = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for finding in report.findings:
+        verdict = "[green]pass[/]" if finding.passed else "[bold red]FAIL[/]"
+        findings.add_row(verdict, finding.check, escape(finding.detail))
+    console.print(findings)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+@reward_app.command("convert")
+def convert_checkpoint(
+    source: Annotated[Path, typer.Argument(metavar="FILE.pt", help="A checkpoint that torch.save wrote.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The new file.")],
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Let the pickle run the code that it may hold: you know who made it.")
+    ] = False,
+) -> None:
+    """Write a checkpoint's tensors as safetensors, which can hold no code."""
+    from rfbench.rewards.weights import convert
+
+    count = convert(source, target, trust=trust)
+    console.print(f"wrote {count} tensors to {target}", markup=False, highlight=False, soft_wrap=True)

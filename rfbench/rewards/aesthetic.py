@@ -1,0 +1,56 @@
+"""The LAION aesthetic predictor V2 (Schuhmann, 2022): five linear layers on unit CLIP ViT-L/14 image embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rfbench.rewards import weights
+from rfbench.rewards.base import Reward
+from rfbench.rewards.clip import BACKEND, IMAGE_FILES, MODEL_FILES, ClipImages, load_clip
+from rfbench.rewards.linear_head import LinearHead
+from rfbench.sources import Source
+from rfbench.suite import Settings
+
+HEAD_FILE = "sac+logos+ava1-l14-linearMSE.pth"
+
+
+class AestheticConfig(Settings):
+    """Settings of the aesthetic predictor."""
+
+    path: str = Field(
+        "camenduru/improved-aesthetic-predictor", description=f"hub id, or the file {HEAD_FILE} (or .safetensors)"
+    )
+    revision: str = Field("main", description="the hub's commit")
+    clip: str = Field("openai/clip-vit-large-patch14", description="CLIP folder, or hub id")
+    clip_revision: str = Field("32bd64288804d66eefd0ccbe215aa642df71cc41", description="its commit")
+
+
+class Aesthetic(Reward):
+    """LAION aesthetic score of the image alone, about 1 to 10."""
+
+    Config = AestheticConfig
+    unit = "aesthetic points"
+    uses_prompts = False
+
+    @classmethod
+    def sources(cls, config: AestheticConfig) -> list[Source]:
+        return [
+            Source("path", config.path, (HEAD_FILE,), config.revision, gigabytes=0.004),
+            Source("clip", config.clip, (*MODEL_FILES, *IMAGE_FILES), config.clip_revision, gigabytes=1.7),
+        ]
+
+    def __init__(self, config: AestheticConfig, device: torch.device) -> None:
+        path, folder = (source.require("reward") for source in self.sources(config))
+        tensors = weights.read(path).tensors
+        clip = load_clip(folder, device)
+        self._head = LinearHead(clip.config.projection_dim).to(device).eval().requires_grad_(False)
+        weights.load(self._head, tensors, path, f"the aesthetic head on {folder}")
+        self._images = ClipImages(clip, folder)
+        self.version = f"{weights.digest(path)} on CLIP {weights.digest(folder / MODEL_FILES[1])}, {BACKEND}"
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        return self._head(self._images(images))

@@ -1,0 +1,38 @@
+"""ImageReward against numbers of the image-reward package itself (``make_imagereward_golden.py``)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfbench.errors import InputError
+from rfbench.rewards.imagereward import ImageReward, ImageRewardConfig
+from tests.rewards import tiny
+
+GOLDEN = json.loads(Path(__file__).with_name("imagereward_golden.json").read_text())["scores"]
+CPU = torch.device("cpu")
+
+
+@torch.no_grad()
+def test_scores_are_those_of_the_package(tmp_path: Path) -> None:
+    reward = ImageReward(ImageRewardConfig(**tiny.make_imagereward(tmp_path)), CPU)
+    for size, expected in zip(tiny.SIZES, GOLDEN, strict=True):
+        images = tiny.as_tensor(tiny.picture(*size)).expand(len(tiny.PROMPTS), -1, -1, -1)
+        assert reward(images, tiny.PROMPTS).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_another_text_network_names_what_differs(tmp_path: Path) -> None:
+    settings = tiny.make_imagereward(tmp_path)
+    (tmp_path / "med_config.json").write_text(json.dumps(tiny.MED_CONFIG | {"num_hidden_layers": 3}))
+    with pytest.raises(InputError, match=r"text\.encoder\.layer\.2\.\S+ \(32, 32\) is missing"):
+        ImageReward(ImageRewardConfig(**settings), CPU)
+
+
+def test_a_file_that_is_no_imagereward(tmp_path: Path) -> None:
+    settings = tiny.make_imagereward(tmp_path)
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "ImageReward.pt")
+    with pytest.raises(InputError, match=r"holds no ImageReward: .*patch_embedding"):
+        ImageReward(ImageRewardConfig(**settings), CPU)

@@ -6,9 +6,11 @@ In this order: the settings, which make an ``Outline``; then the files that it n
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from rfbench import plugins
 from rfbench.algorithm import Cost
 from rfbench.errors import InputError
 from rfbench.parts import Part, SuiteParts, find_part, suite_parts
@@ -138,6 +140,17 @@ def make_outline(suite: Suite, label: str, seed: int) -> Outline:
         algorithm=algorithm,
         prompts_per_epoch=suite.prompts_per_epoch(label),
     )
+
+
+def outlines(suite: Suite) -> list[Outline]:
+    """The runs that the suite lists; of one that lists none, those of every algorithm whose defaults fit it."""
+    if suite.algorithms:
+        return [make_outline(suite, label, seed=0) for label in suite.algorithms]
+    found = []
+    for label in plugins.names("algorithms"):
+        with suppress(InputError):
+            found.append(make_outline(suite, label, seed=0))
+    return found
 
 
 def command_line_name(suite: Suite) -> str:

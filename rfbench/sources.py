@@ -148,11 +148,13 @@ def remedies(needs: Sequence[Need], suite: str) -> list[str]:
     if download:
         total = sum(source.gigabytes or 0 for source in {need.source for need in download})
         size = f" (about {total:.3g} GB)" if total else ""
-        lines.append(f"Download with{size}:  rfbench fetch {suite}   (and the same --set options)")
+        lines.append(f"To download{size}:  rfbench fetch {suite}   (with the same --set options)")
     settings = " ".join(f"--set {setting}=PATH" for setting in dict.fromkeys(need.setting for need in needs))
-    lines.append(f"{'Or name' if download else 'Name'} local copies:  {settings}")
+    lines.append(f"{'Or' if download else 'To'} use local copies:  {settings}")
     return lines
 
 
 def _size(source: Source) -> str:
-    return "" if source.is_local or source.gigabytes is None else f" ({source.gigabytes:.3g} GB)"
+    if source.is_local or source.gigabytes is None:
+        return ""
+    return f" ({source.gigabytes:.1f} GB)" if source.gigabytes > 0.1 else f" ({1000 * source.gigabytes:.3g} MB)"

@@ -29,7 +29,7 @@ def test_a_run_names_everything_that_is_missing_and_what_to_type(
     assert "model.path: owner/model, from the hub, is not on this disk (4.3 GB)" in message
     assert "reward.path: reward.pt of owner/reward, from the hub, is not on this disk (3.9 GB)" in message
     assert "prompts.train.path: there is no file or folder /no/prompts.json" in message
-    assert "(about 8.2 GB): rfbench fetch SUITE.toml" in message
+    assert "To download (about 8.2 GB): rfbench fetch SUITE.toml" in message
     assert "--set model.path=PATH --set reward.path=PATH --set prompts.train.path=PATH" in message
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
+from rich.table import Table
 
-from rfbench.cli.app import Plugins, add_plugins, app, console, quiet_libraries
+from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, quiet_libraries
+
+if TYPE_CHECKING:
+    from rfbench.calibrate import Row
 
 
 class TierChoice(str, Enum):
@@ -34,3 +39,52 @@ def evaluate(
     progress = Lines(console) if os.environ.get("RANK", "0") == "0" else Quiet()
     written = evaluate_run(run, tier.value, progress)
     console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def calibrate(
+    suite: Annotated[str, typer.Argument(help="A suite's name, or the path of a .toml file.", metavar="SUITE")],
+    tier: Annotated[
+        TierChoice, typer.Option(help="quick: as during training; final: the suite's full evaluation.")
+    ] = TierChoice.quick,
+    out: Annotated[Path, typer.Option(help="Root of the results.")] = Path("results"),
+    overrides: Overrides = None,
+    plugin: Plugins = None,
+) -> None:
+    """Evaluate a suite's untouched base model, and show the gap to the paper's. Stopped, the same command goes on."""
+    from rfbench.suite import load_suite
+
+    loaded = load_suite(suite, overrides or [])
+    quiet_libraries()
+    add_plugins(plugin)
+    import json
+
+    from rfbench import calibrate as calibration
+    from rfbench.progress import Lines, Quiet
+
+    is_main = os.environ.get("RANK", "0") == "0"
+    written = calibration.calibrate(loaded, tier.value, out, Lines(console) if is_main else Quiet())
+    if is_main:
+        records = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+        _print_rows(calibration.rows(records, loaded), f"{loaded.name}, {tier.value} tier: the base model")
+        console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_rows(rows: list[Row], title: str) -> None:
+    with_paper = any(row.paper is not None for row in rows)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("prompts", "measure"):
+        table.add_column(heading, overflow="fold")
+    headings = ("images", "measured", *(("paper", "gap") if with_paper else ()), "± error")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        paper = [_number(row.paper), _number(row.gap, "+")] if with_paper else []
+        cells = [f"{row.images:,}", _number(row.measured), *paper, _number(row.standard_error)]
+        table.add_row(row.prompts, row.measure, *cells)
+    console.print(table)
+    console.print("error: the standard error of the mean over prompts; the paper does not state its own", style="dim")
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{value:{sign}.4g}"

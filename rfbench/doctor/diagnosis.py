@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
-from rfbench import plugins
 from rfbench.doctor.files import FileSet, examine
 from rfbench.doctor.libraries import Library, libraries
 from rfbench.errors import InputError
 from rfbench.parts import SuiteParts, suite_parts
-from rfbench.plan import Outline, make_outline
+from rfbench.plan import Outline, outlines
 from rfbench.sources import Need
 from rfbench.suite import Suite
 
@@ -56,19 +54,8 @@ def diagnose(suite: Suite, *, checksum: bool = False) -> Diagnosis:
         files=[examine(need, checksum=checksum) for need in parts.needs()],
         libraries=libraries(),
         unfit=_unfit(parts),
-        outlines=_outlines(suite),
+        outlines=outlines(suite),
     )
-
-
-def _outlines(suite: Suite) -> list[Outline]:
-    """The runs that the suite lists; of one that lists none, those of every algorithm whose defaults fit it."""
-    if suite.algorithms:
-        return [make_outline(suite, label, seed=0) for label in suite.algorithms]
-    found = []
-    for label in plugins.names("algorithms"):
-        with suppress(InputError):
-            found.append(make_outline(suite, label, seed=0))
-    return found
 
 
 def _unfit(parts: SuiteParts) -> dict[str, str]:

@@ -41,15 +41,13 @@ def verdict(found: Diagnosis, command_line_name: str) -> list[str]:
 def _files(found: Diagnosis) -> RenderableType:
     if not found.files:
         return Text(f"Files: {found.suite.name} reads no published files")
-    table = _table("Files", "setting", "where from", "commit", "GB", "state")
+    table = _table("Files", "setting, and where its files come from", "GB", "state")
     for files in found.files:
         source = files.need.source
         size = files.bytes / 1e9 or source.gigabytes
-        commit = "" if source.is_local else (files.commit or source.revision)[:8]
+        commit = "" if source.is_local else f" at {(files.commit or source.revision)[:8]}"
         table.add_row(
-            files.need.setting,
-            escape(source.path),
-            commit,
+            f"{files.need.setting}\n  [dim]{escape(source.path)}{commit}[/]",
             "?" if size is None else "<0.01" if size < 0.01 else f"{size:.2f}",
             f"[{COLOURS[files.status]}]{files.status}[/]{_verified(files)}",
         )

@@ -98,16 +98,16 @@ def make_hpsv2(folder: Path, file: str = "HPS_v2_compressed.pt", **entries: Any)
 
 
 def make_clip(folder: Path, processor: str = "2023") -> Path:
-    """A folder with CLIPModel, image processor and tokenizer, as the hub has them; 64-pixel pictures, 16 tokens."""
+    """A folder with CLIPModel, image processor and tokenizer, as the hub has them; 64-pixel pictures, a token a letter."""
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
     characters = [chr(c) for c in range(33, 127)]
     tokens = [*characters, *(c + "</w>" for c in characters), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16, pad_token="<|endoftext|>").save_pretrained(folder)
+    CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77, pad_token="<|endoftext|>").save_pretrained(folder)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     end = len(tokens) - 1
-    text = {"vocab_size": len(tokens), "max_position_embeddings": 16, "bos_token_id": end - 1}
+    text = {"vocab_size": len(tokens), "max_position_embeddings": 77, "bos_token_id": end - 1}
     config = CLIPConfig(
         text_config={**sizes, **text, "eos_token_id": end, "pad_token_id": end},
         vision_config={**sizes, "image_size": 64, "patch_size": 16},
@@ -195,3 +195,27 @@ def make_imagereward(folder: Path) -> dict[str, str]:
     vocabulary = {word: index for index, word in enumerate(BERT_WORDS)}
     BertTokenizer(vocab=vocabulary).save_pretrained(folder / "bert")
     return {"path": str(folder), "tokenizer": str(folder / "bert")}
+
+
+def settings_of(name: str, folder: Path) -> dict[str, Any]:
+    """Settings of a reward that read tiny files, which are made in ``folder``."""
+    if name == "hpsv2":
+        return make_hpsv2(folder)
+    if name == "imagereward":
+        return make_imagereward(folder)
+    if name == "weighted-sum":
+        aesthetic = settings_of("aesthetic", folder)
+        terms = ({"name": "pickscore", "path": aesthetic["clip"], "processor": aesthetic["clip"], "weight": 10.0},)
+        terms += ({"name": "aesthetic", "weight": 0.05} | aesthetic,)
+        return {"terms": _toml(terms)}
+    clip = str(make_clip(folder / "clip"))
+    if name == "aesthetic":
+        torch.save(head_weights(24), folder / "sac+logos+ava1-l14-linearMSE.pth")
+        return {"path": str(folder / "sac+logos+ava1-l14-linearMSE.pth"), "clip": clip}
+    return {"path": clip} | ({"processor": clip} if name == "pickscore" else {})
+
+
+def _toml(tables: tuple[dict[str, Any], ...]) -> str:
+    """An inline TOML array, for `--set`."""
+    rows = (", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items()) for table in tables)
+    return "[" + ", ".join(f"{{ {row} }}" for row in rows) + "]"

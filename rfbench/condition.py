@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rfbench.models.base import Model
 
 Condition = dict[str, Tensor]
+CACHE_BYTES = 4 * 2**30
 
 
 def select(condition: Condition, rows: Tensor) -> Condition:
@@ -37,7 +38,7 @@ class PromptEncoder:
     sampling one image of it.
     """
 
-    def __init__(self, model: Model, capacity_bytes: int = 4 * 2**30) -> None:
+    def __init__(self, model: Model, capacity_bytes: int = CACHE_BYTES) -> None:
         self._model = model
         self._free = capacity_bytes
         self._cache: OrderedDict[str, Condition] = OrderedDict()

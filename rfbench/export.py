@@ -16,7 +16,7 @@ import torch
 from rfbench import checkpoint, exhausted
 from rfbench.errors import InputError
 from rfbench.parts import find_part
-from rfbench.policy import Policy, make_policy
+from rfbench.policy import Policy, make_policy, suite_schedule
 from rfbench.records import RunFolder
 from rfbench.suite import Suite
 
@@ -39,7 +39,8 @@ def load_policy(path: Path, device: torch.device) -> tuple[Policy, Suite]:
     saved = checkpoint.load_latest(folder.checkpoints, device)
     if saved is None and not folder.weights.is_dir():
         raise InputError(f"{path} has neither a checkpoint nor weights: nothing of what it trained is left")
-    policy = make_policy(suite, find_part("models", suite.model).make(device), device)
+    model = find_part("models", suite.model).make(device)
+    policy = make_policy(suite, model, suite_schedule(suite, model).to(device))
     if saved is None:
         policy.model.load_trained(folder.weights, policy.adapter)
     else:

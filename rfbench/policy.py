@@ -63,6 +63,11 @@ class Policy:
         return self.model.denoiser
 
     @property
+    def frozen_copy(self) -> nn.Module | None:
+        """The reference, where it is a network of its own; None where it is the policy's without its adapter."""
+        return self._frozen
+
+    @property
     def calls_per_prediction(self) -> int:
         """Latents that go through the denoiser for one prediction: two with guidance."""
         return 2 if self.guidance_scale != 1 else 1
@@ -183,18 +188,23 @@ class Policy:
             self.denoiser.enable_adapters()  # type: ignore[operator]
 
 
-def make_policy(
-    suite: Suite, model: Model, device: torch.device, *, counters: Counters | None = None, seed: int = 0
-) -> Policy:
-    """The policy on ``model`` that a suite trains; ``seed`` is of a LoRA's first weights."""
-    sampler, compute = suite.sampler, suite.compute
-    schedule = make_schedule(
+def suite_schedule(suite: Suite, model: Model) -> Schedule:
+    """The denoising chain of a suite's sampler on ``model``."""
+    sampler = suite.sampler
+    return make_schedule(
         model.noise_schedule,
         sampler.num_steps,
         kind=sampler.kind,
         eta=sampler.eta,
         skip_last_steps=sampler.skip_last_steps,
     )
+
+
+def make_policy(
+    suite: Suite, model: Model, schedule: Schedule, *, counters: Counters | None = None, seed: int = 0
+) -> Policy:
+    """The policy on ``model`` that a suite trains; ``seed`` is of a LoRA's first weights."""
+    compute = suite.compute
     if compute.gradient_checkpointing:
         if not hasattr(model.denoiser, "enable_gradient_checkpointing"):
             raise InputError(
@@ -203,8 +213,8 @@ def make_policy(
         model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' mixin
     return Policy(
         model,
-        schedule.to(device),
-        guidance_scale=sampler.guidance_scale,
+        schedule,
+        guidance_scale=suite.sampler.guidance_scale,
         finetune=suite.finetune,
         precision=compute.precision,
         decode_chunk_size=compute.decode_chunk_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -37,6 +37,18 @@ class Model(Sourced, ABC):
     latent_shape: tuple[int, ...]
     noise_schedule: NoiseSchedule
     exact_units: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def untrained(cls, config: Any, device: torch.device) -> Model | None:
+        """The architecture with random weights and embeddings, for accounts and benchmarks; None where not offered.
+
+        On PyTorch's meta device it takes no memory.
+        """
+        return None
+
+    def frozen_parts(self) -> dict[str, list[nn.Module]]:
+        """The networks beside the denoiser, for the account of memory."""
+        return {}
 
     @abstractmethod
     def encode(self, prompt: str) -> Condition:

@@ -63,8 +63,11 @@ class PipelineFolder:
         return resolution // self.pixels_per_latent
 
 
-def read(path: Path) -> PipelineFolder:
-    """The pipeline in the folder ``path``; an ``InputError`` where it cannot be trained, or a file is missing."""
+def read(path: Path, *, weights: bool = True) -> PipelineFolder:
+    """The pipeline in the folder ``path``; an ``InputError`` where it cannot be trained, or a file is missing.
+
+    ``weights`` says whether the files of weights must be there too.
+    """
     index = read_json(path / "model_index.json", path)
     pipeline = str(index.get("_class_name"))
     if pipeline not in FAMILIES:
@@ -74,7 +77,8 @@ def read(path: Path) -> PipelineFolder:
     unet, vae, scheduler = (read_json(path / name, path) for name in parts)
     folder = PipelineFolder(path, pipeline, bool(index.get("force_zeros_for_empty_prompt", True)), unet, vae, scheduler)
     _check_architecture(folder)
-    _check_weights(folder)
+    if weights:
+        _check_weights(folder)
     return folder
 
 

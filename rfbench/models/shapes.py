@@ -9,6 +9,8 @@ from rfbench.shapes import weights
 from rfbench.sources import Source
 from rfbench.suite import Settings
 
+CONFIG = StableDiffusionConfig(path=str(weights.PIPELINE))
+
 
 class ShapesModel(StableDiffusion):
     """32x32 images in 4x8x8 latents; weights are stored in fp16, verified, and used in fp32."""
@@ -17,7 +19,11 @@ class ShapesModel(StableDiffusion):
 
     def __init__(self, config: Settings, device: torch.device) -> None:
         weights.verify(weights.PIPELINE)
-        super().__init__(StableDiffusionConfig(path=str(weights.PIPELINE)), device)
+        super().__init__(CONFIG, device)
+
+    @classmethod
+    def untrained(cls, config: Settings, device: torch.device) -> StableDiffusion:
+        return super().untrained(CONFIG, device)
 
     @classmethod
     def sources(cls, config: Settings) -> list[Source]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from rfbench.condition import Condition
 from rfbench.models import pipeline_folder
 from rfbench.models.base import Model, to_uint8
-from rfbench.models.text_encoding import StableDiffusionText, StableDiffusionXLText
+from rfbench.models.pipeline_folder import PipelineFolder
+from rfbench.models.text_encoding import StableDiffusionText, StableDiffusionXLText, TextEncoder, UntrainedText
 from rfbench.schedule import NoiseSchedule
 from rfbench.sources import Source
 from rfbench.suite import Settings
@@ -54,25 +56,54 @@ class StableDiffusion(Model):
 
     def __init__(self, config: StableDiffusionConfig, device: torch.device) -> None:
         folder = pipeline_folder.read(StableDiffusion.sources(config)[0].require("model"))
-        size = folder.latent_size(config.resolution)
-        from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+        self._set_up(folder, config)
+        from diffusers import AutoencoderKL, UNet2DConditionModel
 
         weights = {"torch_dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
-        unet: Any = UNet2DConditionModel.from_pretrained(folder.path, subfolder="unet", **weights)
-        vae: Any = AutoencoderKL.from_pretrained(folder.path, subfolder="vae", **weights)
-        vae.encoder = vae.quant_conv = None  # images are never encoded
-        self._vae = vae.to(device).eval().requires_grad_(False)
-        self.encode_text = (StableDiffusionXLText if folder.is_xl else StableDiffusionText)(folder, device)
-        scheduler = DDIMScheduler.from_pretrained(folder.path, subfolder="scheduler", local_files_only=True)
-        self.denoiser = unet.to(device)
-        self.latent_shape = (unet.config.in_channels, size, size)
+        unet = UNet2DConditionModel.from_pretrained(folder.path, subfolder="unet", **weights)
+        vae = AutoencoderKL.from_pretrained(folder.path, subfolder="vae", **weights)
+        text = StableDiffusionXLText if folder.is_xl else StableDiffusionText
+        self._add_networks(unet.to(device), vae.to(device), text(folder, device))
+
+    @classmethod
+    def untrained(cls, config: Any, device: torch.device) -> StableDiffusion:
+        """From the configs in the folder, or those of 1.x where the default model is not on this disk."""
+        self = cls.__new__(cls)
+        source = StableDiffusion.sources(config)[0]
+        root = source.find()
+        if root is None and config.path == DEFAULT_PATH:
+            root = Path(str(resources.files("rfbench.models") / "sd1"))
+        folder = pipeline_folder.read(root or source.require("model"), weights=False)
+        self._set_up(folder, config)
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        with device:
+            unet, vae = UNet2DConditionModel.from_config(folder.unet), AutoencoderKL.from_config(folder.vae)
+            self._add_networks(unet, vae, UntrainedText(folder))
+        return self
+
+    def _set_up(self, folder: PipelineFolder, config: StableDiffusionConfig) -> None:
+        from diffusers import DDIMScheduler
+
+        size = folder.latent_size(config.resolution)
+        scheduler = DDIMScheduler.from_config(folder.scheduler)
+        self._folder = folder
+        self.latent_shape = (folder.vae.get("latent_channels", 4), size, size)
         self.noise_schedule = NoiseSchedule(
             scheduler.alphas_cumprod,
             scheduler.config.prediction_type,
             scheduler.config.steps_offset,
             float(scheduler.final_alpha_cumprod),
         )
-        self._folder = folder
+
+    def _add_networks(self, unet: Any, vae: Any, text: TextEncoder) -> None:
+        vae.encoder = vae.quant_conv = None  # images are never encoded
+        self.denoiser = unet
+        self.vae = vae.eval().requires_grad_(False)
+        self.text = text
+
+    def frozen_parts(self) -> dict[str, list[nn.Module]]:
+        return {"text encoders": self.text.encoders, "VAE decoder": [self.vae]}
 
     @classmethod
     def sources(cls, config: StableDiffusionConfig) -> list[Source]:
@@ -94,7 +125,10 @@ class StableDiffusion(Model):
                 pipeline_folder.read(found).latent_size(config.resolution)
 
     def encode(self, prompt: str) -> Condition:
-        return self.encode_text(prompt)
+        return self.text(prompt)
+
+    def truncates(self, prompt: str) -> bool:
+        return self.text.truncates(prompt)
 
     def predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         options = {}
@@ -103,7 +137,7 @@ class StableDiffusion(Model):
         return denoiser(latents, timesteps, encoder_hidden_states=condition["text"], return_dict=False, **options)[0]
 
     def decode(self, latents: Tensor) -> Tensor:
-        return to_uint8(self._vae.decode(latents / self._vae.config.scaling_factor, return_dict=False)[0])
+        return to_uint8(self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0])
 
     def save_trained(self, folder: Path, adapter: str | None) -> None:
         """``unet/`` by ``save_pretrained``, or ``pytorch_lora_weights.safetensors`` with its metadata.

@@ -1,0 +1,78 @@
+"""The account of memory, made without numbers, against the tensors of a real run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfbench.condition import stack
+from rfbench.memory import Component, device_peak, memory_account, update_chunk
+from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
+from rfbench.plan import make_outline
+from rfbench.storages import peak_bytes
+from rfbench.suite import Suite, load_suite
+from rfbench.trainer import Run
+from tests import tiny
+
+
+def measured(run: Run) -> dict[tuple[str, str], int]:
+    """Bytes of a real run's tensors after an optimiser step, and of a chunk's storages."""
+    policy, chunk_size = run.policy, run.plan.suite.compute.chunk_size
+    gradients = tiny.record_gradients(run)
+    run.update(run.rollout(0))
+    trained = policy.trainable()
+    moments = run.learner.state_dict()["state"].values()
+    found = {
+        ("denoiser, trained weights", "always"): sum(p.nbytes for p in trained.values()),
+        ("denoiser, frozen weights", "always"): sum(
+            p.nbytes for name, p in policy.denoiser.named_parameters() if name not in trained
+        ),
+        ("frozen reference", "always"): sum(p.nbytes for p in (policy.frozen_copy or torch.nn.Module()).parameters()),
+        ("Adam moments", "always"): sum(m[name].nbytes for m in moments for name in ("exp_avg", "exp_avg_sq")),
+        ("gradients", "update"): sum(gradient.nbytes for gradient in gradients[: len(trained)]),
+    }
+    latents = torch.zeros(chunk_size, *policy.model.latent_shape)
+    steps = policy.schedule.objective_steps[:1].repeat(chunk_size)
+    condition = stack([policy.encode_prompts(["a cat"])] * chunk_size)
+    for parameter in trained.values():
+        parameter.grad = torch.zeros_like(parameter)
+    found["activations of a chunk", "update"] = peak_bytes(lambda: update_chunk(policy, latents, steps, condition))
+    with torch.no_grad():
+        found["activations of a chunk", "decoding"] = peak_bytes(lambda: policy.decode(latents))
+        sampling = peak_bytes(lambda: policy.step_mean(latents, steps, condition))
+    return found | {("activations of a chunk", "sampling"): sampling}
+
+
+@pytest.mark.parametrize(("family", "method", "checkpointing"), [("sd1", "full", False), ("xl", "lora", True)])
+def test_the_account_is_what_a_run_holds(
+    folders: dict[str, Path], suite: Suite, family: str, method: str, checkpointing: bool
+) -> None:
+    data = suite.model_dump() | {"finetune": {"method": method}}
+    data["model"] = {"name": "stable-diffusion", "path": str(folders[family])}
+    data["compute"] |= {"decode_chunk_size": 3, "gradient_checkpointing": checkpointing}
+    plan = tiny.plan(Suite.model_validate(data))
+    account = {(component.name, component.when): component.bytes for component in memory_account(plan)}
+    for key, value in measured(tiny.make_run(plan)).items():
+        assert abs(account.get(key, 0) - value) <= (64 if "activations" in key[0] else 0), key
+    assert account["latents of an epoch", "host"] == 12 * 6 * 4 * 8 * 8 * 4
+
+
+def test_the_published_networks_have_their_published_size() -> None:
+    """Without the files: from the configs that rfbench knows."""
+    model = StableDiffusion.untrained(StableDiffusionConfig(), torch.device("meta"))
+    assert sum(p.numel() for p in model.denoiser.parameters()) == 859_520_964
+    assert sum(p.numel() for p in model.text.encoders[0].parameters()) == 123_060_480
+    assert sum(p.numel() for p in model.vae.parameters()) == 49_490_199  # of 83,653,863: images are never encoded
+    assert model.latent_shape == (4, 64, 64)
+    assert float(model.noise_schedule.alphas_cumprod[-1]) == pytest.approx(0.00466, abs=1e-5)
+
+
+def test_the_peak_is_of_the_most_demanding_phase() -> None:
+    parts = [("weights", 10, "always"), ("a", 5, "update"), ("b", 4, "update"), ("c", 8, "sampling"), ("d", 99, "host")]
+    assert device_peak(Component(*part) for part in parts) == 19  # type: ignore[arg-type]
+
+
+def test_worlds_without_an_architecture_have_no_account() -> None:
+    assert memory_account(make_outline(load_suite("optimum-gaussian"), "prdp", 0)) == []

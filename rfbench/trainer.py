@@ -25,6 +25,7 @@ from rfbench.policy import Policy, make_policy, suite_schedule
 from rfbench.processes import Processes
 from rfbench.progress import Progress
 from rfbench.prompts.base import epoch_prompts
+from rfbench.prompts.counts import count_prompts, remarks
 from rfbench.records import RunFolder, run_path
 from rfbench.rollout import Rollout, RolloutSampler
 from rfbench.trackers import Trackers, tracking
@@ -166,11 +167,15 @@ class _Training:
         self._counters = run.counters()
         self._started_at = _now()
         self._made_with = environment.describe(run.processes.device)
+        plan, model = run.plan, run.policy.model
+        self._prompts = count_prompts(plan.suite, plan.prompts, plan.evaluation_prompts, model.truncates)
 
     def go(self) -> None:
         run = self._run
         resumed = self._restore()
         self._write_run("running")
+        for remark in remarks(self._prompts):
+            self._progress.note(remark)
         with self._guarded(), self._progress.running(run.plan, run.meter, self._epoch, self._folder.path):
             if not resumed:
                 self._arrive()
@@ -303,6 +308,7 @@ class _Training:
                 "peak_memory_bytes": run.meter.peak_memory_bytes(),
                 "trained_parameters": sum(p.numel() for p in run.policy.trainable().values()),
                 "processes": run.processes.size,
+                "prompts": self._prompts,
                 "plugins": {kind: plugins.origin(f"{kind}s", name) for kind, name in plan.plugin_names.items()},
                 **self._made_with,
                 "started_at": self._started_at,

@@ -54,6 +54,10 @@ class Model(Sourced, ABC):
     def encode(self, prompt: str) -> Condition:
         """One prompt's condition, each tensor with one row; ``""`` gives the unconditional one."""
 
+    def truncates(self, prompt: str) -> bool:
+        """Whether ``encode`` leaves out the prompt's end; most models take any length."""
+        return False
+
     @abstractmethod
     def predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """The output of ``denoiser`` (the trained network or its frozen copy) for latents ``(m, ...)`` at ``(m,)``."""

@@ -1,0 +1,51 @@
+"""What is left out or cut of a run's prompts is counted in run.json and said at its start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
+from rfbench.plan import make_plan
+from rfbench.progress import Quiet
+from rfbench.suite import Suite
+from rfbench.trainer import train
+from tests import tiny
+
+LONG = " ".join(["word"] * 10_000)
+
+
+def test_duplicates_exclusions_and_truncations_are_counted(pipeline: Path, tmp_path: Path) -> None:
+    training, test = tmp_path / "train.txt", tmp_path / "test.txt"
+    training.write_text("\n".join([*tiny.PROMPTS, "A cat", LONG]))
+    test.write_text("a fox\na dog\n")
+    plain = tiny.make_suite(pipeline, training, epochs=1)
+    data = plain.model_dump()
+    data["prompts"]["test"] = {"name": "file", "path": str(test)}
+    unseen = {"prompts": "test", "seen": False, "num_prompts": 2, "images_per_prompt": 1, "exclude": ["train"]}
+    data["evaluation"]["sets"]["new"] = unseen
+    progress = Quiet()
+    folder = train(make_plan(Suite.model_validate(data), "ddpo", 0), tmp_path, progress)
+    counts = json.loads((folder / "run.json").read_text())["prompts"]
+    assert counts["sets"] == {
+        "train": {"prompts": 7, "left_out": 1, "truncated": 1},
+        "test": {"prompts": 2, "left_out": 0, "truncated": 0},
+    }
+    assert counts["evaluation"]["new"] == {"prompts": 1, "left_out": 1, "truncated": 0}
+    assert progress.notes[:3] == [
+        "prompts.train: 1 prompts equal an earlier one, 7 remain",
+        "prompts.train: the text encoder does not read the end of 1 prompts",
+        "evaluation.sets.new: 1 prompts are in a set that it excludes, 1 remain",
+    ]
+
+
+def test_a_prompt_is_truncated_where_more_words_change_nothing(pipeline: Path) -> None:
+    """The tiny tokenizer takes 12 tokens, a letter each: ten letters between the two that it adds."""
+    model = StableDiffusion(StableDiffusionConfig(path=str(pipeline)), torch.device("cpu"))
+    for letters, truncated in ((9, False), (10, False), (11, True), (30, True)):
+        prompt = " ".join("a" * letters)
+        assert model.truncates(prompt) is truncated
+        longer = model.encode(prompt + " a")["text"]
+        assert torch.equal(model.encode(prompt)["text"], longer) is (letters >= 10)

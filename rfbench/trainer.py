@@ -224,6 +224,7 @@ class _Training:
             "reward_mean": float(rollout.rewards.mean()),
             "reward_std": float(rollout.rewards.std(correction=0)),
             "reward_std_within_prompt": _std_within_groups(rollout),
+            "truncated_prompts": sum(map(run.policy.model.truncates, rollout.prompts)),
             **self._counters,
             "start_error": start_error,
             "grad_norm": run.learner.grad_norm,

@@ -26,19 +26,21 @@ def test_duplicates_exclusions_and_truncations_are_counted(pipeline: Path, tmp_p
     data["prompts"]["test"] = {"name": "file", "path": str(test)}
     unseen = {"prompts": "test", "seen": False, "num_prompts": 2, "images_per_prompt": 1, "exclude": ["train"]}
     data["evaluation"]["sets"]["new"] = unseen
+    data["evaluation"]["sets"]["seen"]["num_prompts"] = 7
+    data |= {"budget": {"reward_queries_per_epoch": 14}, "algorithms": {"ddpo": {"images_per_prompt": 2}}}
     progress = Quiet()
     folder = train(make_plan(Suite.model_validate(data), "ddpo", 0), tmp_path, progress)
     counts = json.loads((folder / "run.json").read_text())["prompts"]
-    assert counts["sets"] == {
-        "train": {"prompts": 7, "left_out": 1, "truncated": 1},
-        "test": {"prompts": 2, "left_out": 0, "truncated": 0},
-    }
-    assert counts["evaluation"]["new"] == {"prompts": 1, "left_out": 1, "truncated": 0}
+    assert counts["sets"] == {"train": {"prompts": 7, "duplicates": 1}, "test": {"prompts": 2, "duplicates": 0}}
+    assert counts["evaluation"]["seen"] == {"prompts": 7, "excluded": 0, "truncated": 1}
+    assert counts["evaluation"]["new"] == {"prompts": 1, "excluded": 1, "truncated": 0}
     assert progress.notes[:3] == [
-        "prompts.train: 1 prompts equal an earlier one, 7 remain",
-        "prompts.train: the text encoder does not read the end of 1 prompts",
-        "evaluation.sets.new: 1 prompts are in a set that it excludes, 1 remain",
+        "prompts.train: 7, without 1 that equal another",
+        "evaluation.sets.seen: the text encoder does not read 1 to the end",
+        "evaluation.sets.new: 1, without 1 of the sets it excludes",
     ]
+    (epoch,) = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
+    assert epoch["truncated_prompts"] == 1
 
 
 def test_a_prompt_is_truncated_where_more_words_change_nothing(pipeline: Path) -> None:

@@ -27,6 +27,7 @@ from rfbench.suite import Settings
 FILES = {"v2.0": "HPS_v2_compressed.pt", "v2.1": "HPS_v2.1_compressed.pt"}
 V21_DIGEST = "sha256 c57a38fb4a2f"  # of the published HPS_v2.1_compressed.pt
 MAX_TOKENS = 77
+RESIZED_AT_ONCE = 4  # images; more in floating point outgrow a CPU's cache, and only cost memory on a GPU
 
 
 class HPSv2Config(Settings):
@@ -71,7 +72,13 @@ class HPSv2(Reward):
         self.version = f"{config.version}, {digest}{', legacy resize' if config.legacy_resize else ''}"
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        pixels = letterbox(images.to(self._device).float() / 255, self._model.visual.image_size[0], self._antialias)
+        side = self._model.visual.image_size[0]
+        pixels = torch.cat(
+            [
+                letterbox(part.to(self._device).float() / 255, side, self._antialias)
+                for part in images.split(RESIZED_AT_ONCE)
+            ]
+        )
         image_features = self._model.encode_image((pixels - self._mean) / self._std, normalize=True)
         return (image_features * per_distinct(prompts, self._encode)).sum(1)
 

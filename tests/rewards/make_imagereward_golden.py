@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "vocab.txt").write_text("\n".join(tiny.BERT_WORDS))
-        (folder / "med_config.json").write_text(json.dumps(tiny.MED_CONFIG))
+        (folder / "med_config.json").write_text(json.dumps(tiny.MED_CONFIG | tiny.TEXT))
         tokenizer = transformers.BertTokenizer(folder / "vocab.txt")
         tokenizer.add_special_tokens({"bos_token": "[DEC]"})
         tokenizer.add_special_tokens({"additional_special_tokens": ["[ENC]"]})
@@ -50,7 +50,7 @@ def main() -> None:
         width = tiny.VISION["embed_dim"]
         blip_pretrain.create_vit = lambda *_: (blip.VisionTransformer(**tiny.VISION), width)
         make_head = package.MLP
-        package.MLP = lambda _: make_head(tiny.MED_CONFIG["hidden_size"])
+        package.MLP = lambda _: make_head(tiny.TEXT["hidden_size"])
         model = package.ImageReward(str(folder / "med_config.json"))
         result = model.load_state_dict(tiny.imagereward_weights(), strict=False)
         assert not result.missing_keys, result

@@ -26,7 +26,7 @@ def test_scores_are_those_of_the_package(tmp_path: Path) -> None:
 
 def test_another_text_network_names_what_differs(tmp_path: Path) -> None:
     settings = tiny.make_imagereward(tmp_path)
-    (tmp_path / "med_config.json").write_text(json.dumps(tiny.MED_CONFIG | {"num_hidden_layers": 3}))
+    (tmp_path / "med_config.json").write_text(json.dumps(tiny.MED_CONFIG | tiny.TEXT | {"num_hidden_layers": 3}))
     with pytest.raises(InputError, match=r"text\.encoder\.layer\.2\.\S+ \(32, 32\) is missing"):
         ImageReward(ImageRewardConfig(**settings), CPU)
 

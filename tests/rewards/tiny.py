@@ -22,24 +22,26 @@ HPSV2_CONFIG = {
     "vision_cfg": {"image_size": 224, "layers": 2, "width": 64, "head_width": 32, "patch_size": 32},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
-MED_CONFIG = {  # BLIP's med_config.json, smaller
+MED_CONFIG = {  # what BLIP's med_config.json says beside the sizes
     "architectures": ["BertModel"],
     "attention_probs_dropout_prob": 0.1,
     "hidden_act": "gelu",
     "hidden_dropout_prob": 0.1,
-    "hidden_size": 32,
     "initializer_range": 0.02,
-    "intermediate_size": 64,
     "layer_norm_eps": 1e-12,
-    "max_position_embeddings": 64,
     "model_type": "bert",
-    "num_attention_heads": 2,
-    "num_hidden_layers": 2,
     "pad_token_id": 0,
     "type_vocab_size": 2,
-    "vocab_size": 60,
     "encoder_width": 768,
     "add_cross_attention": True,
+}
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "vocab_size": 60,
 }
 VISION = {"embed_dim": 128, "depth": 2, "num_heads": 2, "patch_size": 32, "img_size": 224}  # of ImageReward's network
 BERT_WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog", "near", "water", "at", "night", "word"]
@@ -98,7 +100,7 @@ def make_hpsv2(folder: Path, file: str = "HPS_v2_compressed.pt", **entries: Any)
 
 
 def make_clip(folder: Path, processor: str = "2023") -> Path:
-    """A folder with CLIPModel, image processor and tokenizer, as the hub has them; 64-pixel pictures, a token a letter."""
+    """A folder with CLIPModel, image processor and tokenizer, as on the hub; 64-pixel pictures, a token a letter."""
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
     characters = [chr(c) for c in range(33, 127)]
@@ -143,10 +145,12 @@ def head_weights(features: int, prefix: str = "") -> dict[str, Tensor]:
     return random_weights(shapes)
 
 
-def imagereward_weights() -> dict[str, Tensor]:
-    """All tensors of a published ImageReward.pt, smaller."""
-    width, hidden, places = VISION["embed_dim"], MED_CONFIG["hidden_size"], 1 + (224 // VISION["patch_size"]) ** 2
-    assert isinstance(hidden, int)
+def imagereward_weights(vision_sizes: dict[str, int] = VISION, text_sizes: dict[str, int] = TEXT) -> dict[str, Tensor]:
+    """All tensors of a published ImageReward.pt."""
+    width, patch, side = (vision_sizes[size] for size in ("embed_dim", "patch_size", "img_size"))
+    hidden, intermediate, places = (
+        text_sizes[size] for size in ("hidden_size", "intermediate_size", "max_position_embeddings")
+    )
     shapes: dict[str, tuple[int, ...]] = {}
 
     def linear(key: str, after: int, before: int) -> None:
@@ -156,9 +160,12 @@ def imagereward_weights() -> dict[str, Tensor]:
         shapes.update({f"{key}.weight": (size,), f"{key}.bias": (size,)})
 
     vision = "blip.visual_encoder"
-    shapes |= {f"{vision}.cls_token": (1, 1, width), f"{vision}.pos_embed": (1, places, width)}
-    shapes |= {f"{vision}.patch_embed.proj.weight": (width, 3, 32, 32), f"{vision}.patch_embed.proj.bias": (width,)}
-    for block in (f"{vision}.blocks.{i}" for i in range(VISION["depth"])):
+    shapes |= {f"{vision}.cls_token": (1, 1, width), f"{vision}.pos_embed": (1, 1 + (side // patch) ** 2, width)}
+    shapes |= {
+        f"{vision}.patch_embed.proj.weight": (width, 3, patch, patch),
+        f"{vision}.patch_embed.proj.bias": (width,),
+    }
+    for block in (f"{vision}.blocks.{i}" for i in range(vision_sizes["depth"])):
         norm(f"{block}.norm1", width)
         linear(f"{block}.attn.qkv", 3 * width, width)
         linear(f"{block}.attn.proj", width, width)
@@ -167,31 +174,33 @@ def imagereward_weights() -> dict[str, Tensor]:
         linear(f"{block}.mlp.fc2", width, 4 * width)
     norm(f"{vision}.norm", width)
     text = "blip.text_encoder"
-    shapes |= {f"{text}.embeddings.word_embeddings.weight": (60, hidden)}
-    shapes |= {f"{text}.embeddings.position_embeddings.weight": (64, hidden)}
+    shapes |= {f"{text}.embeddings.word_embeddings.weight": (text_sizes["vocab_size"], hidden)}
+    shapes |= {f"{text}.embeddings.position_embeddings.weight": (places, hidden)}
     norm(f"{text}.embeddings.LayerNorm", hidden)
-    for layer in (f"{text}.encoder.layer.{i}" for i in range(2)):
+    for layer in (f"{text}.encoder.layer.{i}" for i in range(text_sizes["num_hidden_layers"])):
         for attention, source in (("attention", hidden), ("crossattention", width)):
             linear(f"{layer}.{attention}.self.query", hidden, hidden)
             linear(f"{layer}.{attention}.self.key", hidden, source)
             linear(f"{layer}.{attention}.self.value", hidden, source)
             linear(f"{layer}.{attention}.output.dense", hidden, hidden)
             norm(f"{layer}.{attention}.output.LayerNorm", hidden)
-        linear(f"{layer}.intermediate.dense", 64, hidden)
-        linear(f"{layer}.output.dense", hidden, 64)
+        linear(f"{layer}.intermediate.dense", intermediate, hidden)
+        linear(f"{layer}.output.dense", hidden, intermediate)
         norm(f"{layer}.output.LayerNorm", hidden)
     linear("blip.vision_proj", 256, width)
     linear("blip.text_proj", 256, hidden)
     weights = random_weights(shapes) | head_weights(hidden, "mlp.")
-    return weights | {f"{text}.embeddings.position_ids": torch.arange(64)[None]}
+    return weights | {f"{text}.embeddings.position_ids": torch.arange(places)[None]}
 
 
-def make_imagereward(folder: Path) -> dict[str, str]:
+def make_imagereward(
+    folder: Path, vision_sizes: dict[str, int] = VISION, text_sizes: dict[str, int] = TEXT
+) -> dict[str, str]:
     """Folders as zai-org/ImageReward and google-bert/bert-base-uncased; the settings of the reward that use them."""
     from transformers import BertTokenizer
 
-    torch.save(imagereward_weights(), folder / "ImageReward.pt")
-    (folder / "med_config.json").write_text(json.dumps(MED_CONFIG))
+    torch.save(imagereward_weights(vision_sizes, text_sizes), folder / "ImageReward.pt")
+    (folder / "med_config.json").write_text(json.dumps(MED_CONFIG | text_sizes))
     vocabulary = {word: index for index, word in enumerate(BERT_WORDS)}
     BertTokenizer(vocab=vocabulary).save_pretrained(folder / "bert")
     return {"path": str(folder), "tokenizer": str(folder / "bert")}

@@ -80,6 +80,13 @@ class Source:
         lacking = [pattern for pattern in self.files if not any(path.glob(pattern))]
         return f"the folder {self.path} has no {' and no '.join(lacking)}"
 
+    def origin(self) -> str:
+        """What a run's record says of the files: the local path, or the hub id at the commit that is on this disk."""
+        found = self.find()
+        if self.is_local or found is None:
+            return self.path
+        return f"{self.path}@{found.parts[found.parts.index('snapshots') + 1]}"
+
     def require(self, where: str) -> Path:
         """What ``find`` finds, or an ``InputError``; ``where`` is the plugin's place in the suite, such as "reward"."""
         found = self.find()

@@ -166,7 +166,8 @@ class _Training:
         self._epoch = 0  # completed epochs
         self._counters = run.counters()
         self._started_at = _now()
-        self._made_with = environment.describe(run.processes.device)
+        files = {need.setting: need.source.origin() for need in run.plan.needs()}
+        self._made_with = {**environment.describe(run.processes.device), "files": files}
         plan, model = run.plan, run.policy.model
         self._prompts = count_prompts(plan.suite, plan.prompts, plan.evaluation_prompts, model.truncates)
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from rfbench.errors import InputError
 from rfbench.models import pipeline_folder
-from rfbench.models.stable_diffusion import DEFAULT_PATH, StableDiffusion, StableDiffusionConfig
+from rfbench.models.stable_diffusion import DEFAULT_PATH, FILES, StableDiffusion, StableDiffusionConfig
+from rfbench.progress import Quiet
+from rfbench.suite import Suite
+from rfbench.trainer import train
+from tests import tiny
 
 
 def edit(file: Path, **changes: Any) -> None:
@@ -88,3 +94,25 @@ def test_what_the_hub_is_asked_for() -> None:
     assert other.revision == "main"
     (pinned,) = StableDiffusion.sources(StableDiffusionConfig(path="owner/model", revision="abc"))
     assert pinned.revision == "abc"
+
+
+@pytest.mark.parametrize("family", ["sd1", "xl"])
+def test_what_is_asked_for_is_enough_and_its_commit_is_recorded(
+    folders: dict[str, Path], suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """A run from the hub's cache, which holds the files that match the patterns, and no others."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    repository = tmp_path / "cache" / "models--owner--model"
+    for file in (path for path in folders[family].rglob("*") if path.is_file()):
+        name = file.relative_to(folders[family])
+        if any(fnmatch(str(name), pattern) for pattern in FILES):
+            copy = repository / "snapshots" / commit / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    changes = {"epochs": 1, "model": {"name": "stable-diffusion", "path": "owner/model"}}
+    run = train(tiny.plan(Suite.model_validate(suite.model_dump() | changes)), tmp_path / "results", Quiet())
+    record = json.loads((run / "run.json").read_text())
+    assert record["files"]["model.path"] == f"owner/model@{commit}"

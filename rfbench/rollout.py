@@ -101,10 +101,11 @@ class RolloutSampler:
         *,
         chunk_size: int,
         seed: int,
+        reward_noise: float | None = None,
     ) -> None:
         self._policy, self._reward, self._reward_name = policy, reward, reward_name
         self._processes, self._meter = processes, meter
-        self._chunk_size, self._seed = chunk_size, seed
+        self._chunk_size, self._seed, self._reward_noise = chunk_size, seed, reward_noise
 
     @torch.no_grad()
     def __call__(
@@ -159,6 +160,9 @@ class RolloutSampler:
         with meter.phase("reward"):
             for images, scores in scored:
                 rollout.rewards[images] = scores()
+                if self._reward_noise is not None:
+                    keys = [(self._seed, "reward noise", epoch, int(image)) for image in images]
+                    rollout.rewards[images] += self._reward_noise * noise.normal(keys, (1,)).flatten()
         meter.counters.images += len(groups)
         meter.counters.reward_queries += len(groups)
         rollout.rewards = self._processes.sum(rollout.rewards)

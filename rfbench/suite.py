@@ -171,6 +171,9 @@ class Suite(Settings):
     sampler: Sampler = Sampler()
     reward: Plugin
     prompts: dict[str, Plugin] = Field(description="prompt sets by name; 'train' is the one that training draws from")
+    reward_noise: float | None = Field(
+        None, gt=0, description="standard deviation of Gaussian noise on the training rewards, never on an evaluation's"
+    )
     budget: Budget
     evaluation: Evaluation
     compute: Compute = Compute()

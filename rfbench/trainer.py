@@ -110,7 +110,16 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         policy=policy,
         algorithm=plan.algorithm.make(),
         learner=Learner(policy, plan.settings.optimizer, processes, meter, chunk_size=chunk_size, seed=seed),
-        sampler=RolloutSampler(policy, reward, plan.reward.name, processes, meter, chunk_size=chunk_size, seed=seed),
+        sampler=RolloutSampler(
+            policy,
+            reward,
+            plan.reward.name,
+            processes,
+            meter,
+            chunk_size=chunk_size,
+            seed=seed,
+            reward_noise=suite.reward_noise,
+        ),
         evaluator=Evaluator(
             suite.evaluation, plan.evaluation_prompts, judges, policy, processes, meter, chunk_size=chunk_size
         ),

@@ -22,7 +22,7 @@ from rfbench.progress import Quiet
 from rfbench.records import RunFolder
 from rfbench.report import paper
 from rfbench.rewards.jpeg import JpegIncompressibility
-from rfbench.suite import Suite
+from rfbench.suite import Budget, Suite
 from rfbench.trainer import train
 from tests import tiny
 
@@ -51,6 +51,17 @@ def assert_same_run(first: Path, second: Path) -> None:
     samples = sorted(path.name for path in (first / "samples").iterdir())
     assert samples == sorted(path.name for path in (second / "samples").iterdir())
     assert all((first / "samples" / n).read_bytes() == (second / "samples" / n).read_bytes() for n in samples)
+
+
+def test_reward_noise_is_the_same_for_any_chunk_size_and_of_the_size_asked_for(suite: Suite) -> None:
+    noisy = suite.model_copy(update={"reward_noise": 3.0, "budget": Budget(reward_queries_per_epoch=24)})
+    small = noisy.model_copy(update={"compute": suite.compute.model_copy(update={"chunk_size": 5})})
+    quiet = noisy.model_copy(update={"reward_noise": None})
+    clean = tiny.make_run(tiny.plan(quiet)).rollout(0).rewards
+    first, second = (tiny.make_run(tiny.plan(s)).rollout(0).rewards - clean for s in (noisy, small))
+    assert torch.allclose(first, second, atol=1e-3)
+    assert 1.5 < float(first.std()) < 4.5
+    assert len(first.unique()) == 24
 
 
 @pytest.mark.parametrize("label", tiny.ALGORITHMS)

@@ -6,7 +6,7 @@ evaluation's own seed, and so do all runs: their numbers are paired, prompt by p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rfbench.plan import Plan, make_plan
 from rfbench.processes import Processes
 from rfbench.progress import Progress
 from rfbench.records import RunFolder
-from rfbench.suite import Suite, TierName
+from rfbench.suite import TierName, suite_of
 from rfbench.trainer import make_run
 
 
@@ -47,8 +47,10 @@ def judge(
             yield run.evaluator.records([run.evaluator.evaluate(name, epoch)], epoch)
 
 
-def evaluate_run(path: Path, tier: TierName, progress: Progress) -> Path:
+def evaluate_run(path: Path, tier: TierName, progress: Progress, overrides: Sequence[str] = ()) -> Path:
     """Judges the last checkpoint of the run in ``path``, and returns the file of its records, ``<tier>.jsonl`` there.
+
+    The suite is the run's own, with ``overrides`` for what another machine needs, such as paths and chunk sizes.
 
     Sets that the file already holds for this checkpoint's epoch are not evaluated again, so the same command goes on
     where it was stopped.
@@ -59,7 +61,7 @@ def evaluate_run(path: Path, tier: TierName, progress: Progress) -> Path:
         )
     record = RunFolder(path, writer=False).read_run()
     assert record is not None
-    suite = Suite.model_validate(record["suite"]).at_tier(tier)
+    suite = suite_of(record["suite"], overrides, f"of {path}").at_tier(tier)
     plan = make_plan(suite, record["algorithm"], record["seed"])
     processes = Processes(suite.compute)
     folder = RunFolder(path, writer=processes.is_main)

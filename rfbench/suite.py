@@ -291,7 +291,11 @@ def load_suite(name: str, overrides: Sequence[str] = ()) -> Suite:
 
     A place in a list is a number: ``evaluation.held_out_rewards.0.path``.
     """
-    data = _read(name)
+    return suite_of(_read(name), overrides, name)
+
+
+def suite_of(data: dict[str, Any], overrides: Sequence[str], name: str) -> Suite:
+    """The same of plain data, such as ``run.json``'s; ``name`` is what errors call it."""
     for override in overrides:
         apply_override(data, override)
     try:

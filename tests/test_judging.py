@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from rfbench.cli import exit_code
 from rfbench.errors import InputError
 from rfbench.evaluation import _Pictures
 from rfbench.judging import evaluate_run, judge
@@ -57,6 +58,21 @@ def test_the_final_tier_is_larger_and_goes_on_where_it_stopped(tiered: Suite, tm
     path.write_text("".join(json.dumps(r) + "\n" for r in complete if r["prompts"] == "seen"))
     assert lines(evaluate_run(folder, "final", Quiet())) == complete
     assert lines(evaluate_run(folder, "final", Quiet())) == complete
+
+
+def test_a_run_is_judged_on_another_machine_from_the_command_line(
+    tiered: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train(make_plan(tiered, "ddpo", 0), tmp_path, Quiet())
+    moved = tmp_path / "moved"
+    moved.symlink_to(tiered.model.options["path"])
+    options = ["--tier", "quick", "--set", f"model.path={moved}", "--set", "compute.chunk_size=3"]
+    assert exit_code(["evaluate", str(folder), *options]) == 0
+    judged, last = lines(folder / "quick.jsonl"), lines(folder / "evals.jsonl")[-len(lines(folder / "quick.jsonl")) :]
+    assert [r["mean"] for r in judged] == pytest.approx([r["mean"] for r in last], rel=1e-3)
+    assert f"written: {folder / 'quick.jsonl'}" in capsys.readouterr().out
+    assert exit_code(["evaluate", str(folder), "--set", "compute.chunk=3"]) == 2
+    assert "unknown key compute.chunk" in capsys.readouterr().err
 
 
 def test_the_base_model_is_judged_without_a_run(tiered: Suite) -> None:

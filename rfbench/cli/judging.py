@@ -28,6 +28,7 @@ def evaluate(
     tier: Annotated[
         TierChoice, typer.Option(help="quick: as during training; final: the suite's full evaluation.")
     ] = TierChoice.final,
+    overrides: Overrides = None,
     plugin: Plugins = None,
 ) -> None:
     """Evaluate a run's last checkpoint; the records go to TIER.jsonl in its folder."""
@@ -37,7 +38,7 @@ def evaluate(
     from rfbench.progress import Lines, Quiet
 
     progress = Lines(console) if os.environ.get("RANK", "0") == "0" else Quiet()
-    written = evaluate_run(run, tier.value, progress)
+    written = evaluate_run(run, tier.value, progress, overrides or [])
     console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from rfbench.errors import InputError
 
+MOST_SETTINGS = 3  # that a message spells out
+
 
 @dataclass(frozen=True)
 class Source:
@@ -156,8 +158,9 @@ def remedies(needs: Sequence[Need], suite: str) -> list[str]:
         total = sum(source.gigabytes or 0 for source in {need.source for need in download})
         size = f" (about {total:.3g} GB)" if total else ""
         lines.append(f"To download{size}:  rfbench fetch {suite}   (with the same --set options)")
-    settings = " ".join(f"--set {setting}=PATH" for setting in dict.fromkeys(need.setting for need in needs))
-    lines.append(f"{'Or' if download else 'To'} use local copies:  {settings}")
+    settings = [f"--set {setting}=PATH" for setting in dict.fromkeys(need.setting for need in needs)]
+    shown = " ".join(settings[:MOST_SETTINGS]) + (" ... for each of the above" if len(settings) > MOST_SETTINGS else "")
+    lines.append(f"{'Or' if download else 'To'} use local copies:  {shown}")
     return lines
 
 

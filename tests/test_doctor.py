@@ -6,15 +6,20 @@ import json
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from rfbench.cli import exit_code
+from rfbench.doctor.device import Demand, Gpu, demand, device_problem
 from rfbench.doctor.files import examine, format_problem
 from rfbench.doctor.libraries import libraries
+from rfbench.memory import Component
+from rfbench.plan import make_outline
 from rfbench.sources import Need, Source
+from rfbench.suite import load_suite
 from tests.hub import COMMIT, Hub
 from tests.test_fetch import fetch, files, here, hub, said  # noqa: F401  # fixtures of a hub on this machine
 
@@ -140,6 +145,20 @@ def test_a_torchvision_that_does_not_load_beside_this_torch(tmp_path: Path, monk
     assert "of the same build as torch" in problems["torchvision"]
 
 
+def test_a_package_that_only_one_reward_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "open_clip.py").write_text("raise ImportError('No module named open_clip')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "open_clip", raising=False)
+    terms = '[{ name = "workers", weight = 1.0, reward = { name = "hpsv2" } }]'
+    assert doctor("tiny-shapes", "--set", "reward.name=weighted-sum", "--set", f"reward.terms={terms}") == 1
+    printed = said(capsys)
+    assert "- reward: the reward 'hpsv2' needs open_clip_torch" in printed
+    assert "pip install 'rfbench[hpsv2]'" in printed
+    assert doctor("tiny-shapes") == 0
+
+
 def test_wrong_settings_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor("tiny-shape") == 2
     assert "did you mean 'tiny-shapes'" in said(capsys)
@@ -155,3 +174,55 @@ def test_a_pipeline_of_the_wrong_kind(pipeline: Path, suite_file: Path, capsys: 
         assert exit_code(["run", "prdp", "--suite", str(suite_file), "--dry-run"]) == 2
     finally:
         index.write_text(saved)
+
+
+GIB = 2**30
+SMALL = [Component("weights", 10 * GIB, "always"), Component("activations", 20 * GIB, "update")]
+
+
+@pytest.mark.parametrize(
+    ("gib", "settings", "advice"),
+    [
+        (80, [], None),
+        (24, [], "gradient_checkpointing=true"),
+        (24, ["compute.gradient_checkpointing=true"], "compute.chunk_size=32"),
+        (8, [], "finetune.method=lora"),
+        (8, ["finetune.method=lora"], "a larger card"),
+        (8, ["compute.device=cpu"], None),
+    ],
+)
+def test_a_gpu_that_is_too_small(gib: int, settings: list[str], advice: str | None) -> None:
+    suite = load_suite("tiny-shapes", ["compute.chunk_size=64", *settings])
+    problem = device_problem(suite, Demand(SMALL, 1, 2), [Gpu("a card", gib * GIB)])
+    if advice is None:
+        assert problem is None
+    else:
+        assert "needs about 30.0 GiB of GPU memory" in (problem or "")
+        assert advice in (problem or "")
+
+
+def test_a_gpu_that_is_not_there() -> None:
+    suite = load_suite("tiny-shapes", ["compute.device=cuda"])
+    assert "torch sees no GPU" in (device_problem(suite, None, []) or "")
+
+
+def test_arithmetic_is_counted_on_the_architecture() -> None:
+    """A linear layer of n by m takes 2nm operations; guidance, checkpointing and backwards count as calls."""
+    outline = make_outline(load_suite("tiny-shapes"), "prdp", seed=0)
+    asked = demand(outline)
+    assert asked is not None
+    totals = outline.totals()
+    calls = totals.training_forwards + totals.evaluation_forwards + 2 * totals.training_backwards
+    assert asked.flops(totals) == asked.forward_flops * calls
+    model = outline.model.part.untrained(outline.model.config, torch.device("cpu"))
+    products = []
+
+    def record(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        products.append(2 * output.numel() * module.weight[0].numel())
+
+    for module in model.denoiser.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            module.register_forward_hook(record)
+    condition = model.encode("")["text"]
+    model.denoiser(torch.zeros(1, *model.latent_shape), torch.zeros(1), condition)
+    assert sum(products) <= asked.forward_flops < 1.3 * sum(products)  # the rest is attention

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rfbench.doctor.device import Demand, Gpu, demand, device_problem, gpus
 from rfbench.doctor.files import FileSet, examine
 from rfbench.doctor.libraries import Library, libraries
 from rfbench.errors import InputError
@@ -20,6 +21,8 @@ class Diagnosis:
     Attributes:
         unfit: parts that cannot be used though their files are here, by their place in the suite: why, and the cure.
         outlines: the runs that the suite lists, a table of its algorithms each.
+        gpus: those that torch sees.
+        demand: what the first of the runs asks of a device; the others ask for about the same.
     """
 
     suite: Suite
@@ -27,6 +30,8 @@ class Diagnosis:
     libraries: list[Library]
     unfit: dict[str, str]
     outlines: list[Outline]
+    gpus: list[Gpu]
+    demand: Demand | None
 
     @property
     def missing(self) -> list[Need]:
@@ -39,7 +44,9 @@ class Diagnosis:
         found = [problem for library in self.libraries for problem in library.problems]
         wrong = [files for files in self.files if files.status == "wrong"]
         found += [f"{files.need.setting}: {problem}" for files in wrong for problem in files.problems]
-        return found + [f"{where}: {problem}" for where, problem in self.unfit.items()]
+        found += [f"{where}: {problem}" for where, problem in self.unfit.items()]
+        device = device_problem(self.suite, self.demand, self.gpus)
+        return [*found, device] if device else found
 
     @property
     def can_run(self) -> bool:
@@ -48,13 +55,15 @@ class Diagnosis:
 
 def diagnose(suite: Suite, *, checksum: bool = False) -> Diagnosis:
     """Looks at everything that can be told without loading weights or going online."""
-    parts = suite_parts(suite)
+    parts, runs = suite_parts(suite), outlines(suite)
     return Diagnosis(
         suite=suite,
         files=[examine(need, checksum=checksum) for need in parts.needs()],
         libraries=libraries(),
         unfit=_unfit(parts),
-        outlines=outlines(suite),
+        outlines=runs,
+        gpus=gpus(),
+        demand=demand(runs[0]) if runs else None,
     )
 
 

@@ -17,12 +17,13 @@ from rfbench.sources import remedies
 if TYPE_CHECKING:
     from rfbench.estimate import Speed
 
+WORTH_NAMING = 0.01  # of a run's memory
 COLOURS = {"present": "green", "missing": "red", "wrong": "red"}
 
 
 def render(found: Diagnosis, speed: Speed | None) -> RenderableType:
     """What is here and what a run costs; ``speed`` is None where nothing was measured."""
-    parts = (_files(found), _libraries(found), _device(), _costs(found, speed))
+    parts = (_files(found), _libraries(found), _device(found), _costs(found, speed))
     return Group(*(line for part in parts for line in (part, Text())))
 
 
@@ -67,31 +68,46 @@ def _libraries(found: Diagnosis) -> Text:
     return Text(f"Libraries: {', '.join(shown)}; {verdict}")
 
 
-def _device() -> Text:
-    import torch
-
-    if not torch.cuda.is_available():
-        return Text("Device: torch sees no GPU, so runs would be on the CPU")
-    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return Text(f"Device: {', '.join(f'{d.name} with {d.total_memory / 2**30:.0f} GiB' for d in devices)}")
+def _device(found: Diagnosis) -> Text:
+    here = ", ".join(f"{gpu.name} with {gpu.bytes / 2**30:.0f} GiB" for gpu in found.gpus)
+    text = f"Device: {here or 'torch sees no GPU, so runs would be on the CPU'}"
+    if found.demand is None:
+        return Text(f"{text}. Memory: not known without the model's files")
+    parts = sorted(found.demand.components, key=lambda part: -part.bytes)
+    largest = ", ".join(
+        f"{part.name}{'' if part.when == 'always' else f' ({part.when})'} {part.bytes / 2**30:.1f}"
+        for part in parts
+        if part.when != "host" and part.bytes > WORTH_NAMING * found.demand.bytes
+    )
+    return Text(f"{text}. A run on a GPU takes about {found.demand.bytes / 2**30:.1f} GiB at its peak: {largest}")
 
 
 def _costs(found: Diagnosis, speed: Speed | None) -> RenderableType:
-    suite = found.suite
-    columns = ("algorithm", "reward queries", "UNet forwards", "UNet backwards", "to evaluate", "hours")
+    suite, asked = found.suite, found.demand
+    columns = ["algorithm", "queries", "UNet forwards", "UNet backwards", "to evaluate"]
+    columns += ["EFLOP"] if asked else []
+    columns += ["hours"] if speed else []
     table = _table(f"Cost of one run, {suite.epochs} epochs", *columns)
     for column in table.columns[1:]:
         column.justify = "right"
     for outline in found.outlines:
         totals = outline.totals()
         counts = (totals.reward_queries, totals.training_forwards, totals.training_backwards)
-        hours = f"{speed.seconds(totals) / 3600:.2f}" if speed else "?"
-        table.add_row(outline.label, *(f"{n:,}" for n in (*counts, totals.evaluation_forwards)), hours)
+        cells = [f"{n:,}" for n in (*counts, totals.evaluation_forwards)]
+        cells += [f"{asked.flops(totals) / 1e18:.3g}"] if asked else []
+        cells += [f"{speed.seconds(totals) / 3600:.2f}"] if speed else []
+        table.add_row(outline.label, *cells)
+    notes = ["To evaluate: UNet forwards of all of a run's evaluations."]
+    if asked:
+        notes.append(
+            f"EFLOP: 10^18 floating-point operations, {asked.forward_flops / 1e12:.3g} TFLOP a forward; a device that "
+            "sustains 100 TFLOP/s does one in 2.8 hours."
+        )
     if speed:
-        note = f"Hours of network calls alone on {speed.device}, from one chunk that was timed."
+        notes.append(f"Hours: network calls alone on {speed.device}, from one chunk that was timed.")
     else:
-        note = "Hours are not measured: --measure loads the model and times it, once everything is here."
-    return Group(table, Text(f"To evaluate: UNet forwards of all of a run's evaluations. {note}", "dim"))
+        notes.append("Hours: not measured; --measure loads the model and times it, once everything is here.")
+    return Group(table, Text(" ".join(notes), "dim"))
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -52,6 +52,10 @@ class HPSv2(Reward):
     def sources(cls, config: HPSv2Config) -> list[Source]:
         return [Source("path", config.path, (FILES[config.version],), config.revision, gigabytes=3.9)]
 
+    @classmethod
+    def check(cls, config: HPSv2Config) -> None:
+        import_open_clip()
+
     def __init__(self, config: HPSv2Config, device: torch.device) -> None:
         open_clip = import_open_clip()
         path = self.sources(config)[0].require("reward")

@@ -47,6 +47,11 @@ class WeightedSum(Reward):
             for source in part.part.sources(part.config)
         ]
 
+    @classmethod
+    def check(cls, config: WeightedSumConfig) -> None:
+        for part in config.parts():
+            part.check()
+
     def __init__(self, config: WeightedSumConfig, device: torch.device) -> None:
         self._terms = [
             (term.weight, part.name, part.make(device)) for term, part in zip(config.terms, config.parts(), strict=True)

@@ -49,6 +49,10 @@ class Workers(AsyncReward):
         part = config.part()
         return [replace(source, setting=f"reward.{source.setting}") for source in part.part.sources(part.config)]
 
+    @classmethod
+    def check(cls, config: WorkersConfig) -> None:
+        config.part().check()
+
     def __init__(self, config: WorkersConfig, device: torch.device) -> None:
         self._name, self._reward = config.reward.name, config.part().make(device)
         self._free, self._size = Semaphore(config.num_workers), config.batch_size

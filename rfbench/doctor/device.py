@@ -1,0 +1,111 @@
+"""What a suite asks of a device: memory and arithmetic, counted from shapes alone, against the GPUs that are here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rfbench.errors import InputError
+from rfbench.memory import Component, device_peak, memory_account
+from rfbench.plan import Outline, Totals
+from rfbench.suite import Suite
+
+USABLE = 0.9  # of a card's memory: the rest goes to what the account leaves out
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that torch sees."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a run asks of a device.
+
+    Attributes:
+        components: the account of memory.
+        forward_flops: floating-point operations of one latent through the denoiser.
+        backward_forwards: forwards that one backward costs on top of its own: two, and one more with checkpointing.
+    """
+
+    components: list[Component]
+    forward_flops: int
+    backward_forwards: int
+
+    @property
+    def bytes(self) -> int:
+        """On the GPU, at the most demanding moment."""
+        return device_peak(self.components)
+
+    def flops(self, totals: Totals) -> float:
+        """Of a whole run's network calls; decoding and rewards are not in it."""
+        forwards = totals.training_forwards + totals.evaluation_forwards
+        return float(self.forward_flops * (forwards + self.backward_forwards * totals.training_backwards))
+
+
+def gpus() -> list[Gpu]:
+    """The GPUs that are here."""
+    if not torch.cuda.is_available():
+        return []
+    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [Gpu(device.name, device.total_memory) for device in devices]
+
+
+def demand(outline: Outline) -> Demand | None:
+    """What the run asks; None where the model's architecture cannot be told without its files."""
+    try:
+        components = memory_account(outline)
+        model = outline.model.part.untrained(outline.model.config, torch.device("meta"))
+    except InputError:
+        return None
+    if model is None:
+        return None
+    with torch.no_grad():
+        condition, latents = model.encode(""), torch.empty(1, *model.latent_shape, device="meta")
+        with FlopCounterMode(display=False) as counter:
+            model.predict(model.denoiser, latents, torch.zeros(1, device="meta"), condition)
+    checkpointing = outline.suite.compute.gradient_checkpointing
+    return Demand(components, counter.get_total_flops(), 3 if checkpointing else 2)
+
+
+def device_problem(suite: Suite, asked: Demand | None, here: list[Gpu]) -> str | None:
+    """Why the suite cannot run on the device that it asks for, and which setting to change; None where it can."""
+    if not here:
+        if suite.compute.device == "cuda":
+            return "compute.device is 'cuda', but torch sees no GPU; use --set compute.device=cpu or auto"
+        return None
+    smallest = min(gpu.bytes for gpu in here)
+    if suite.compute.device == "cpu" or asked is None or asked.bytes <= USABLE * smallest:
+        return None
+    needed, there = asked.bytes / 2**30, smallest / 2**30
+    return (
+        f"a run needs about {needed:.1f} GiB of GPU memory, and {USABLE:.0%} of {there:.1f} GiB can be used; "
+        f"{_advice(suite, asked, int(USABLE * smallest))}"
+    )
+
+
+def _advice(suite: Suite, asked: Demand, usable: int) -> str:
+    """The setting to change first: of the phase that asks for the most, unless the weights alone are too many."""
+    phases: dict[str, int] = {}
+    for component in asked.components:
+        phases[component.when] = phases.get(component.when, 0) + component.bytes
+    always = phases.pop("always", 0)
+    phases.pop("host", None)
+    largest = max(phases, key=lambda phase: phases[phase]) if phases else ""
+    compute = suite.compute
+    if always + phases.get("update", 0) // compute.chunk_size > usable:
+        if suite.finetune.method == "full":
+            return "train a LoRA instead, which is another experiment: --set finetune.method=lora"
+        return "its weights alone ask for a larger card"
+    if largest == "decoding" and (compute.decode_chunk_size or compute.chunk_size) > 1:
+        return f"--set compute.decode_chunk_size={(compute.decode_chunk_size or compute.chunk_size) // 2}"
+    if largest == "update" and not compute.gradient_checkpointing:
+        return "--set compute.gradient_checkpointing=true"
+    if compute.chunk_size > 1:
+        return f"--set compute.chunk_size={compute.chunk_size // 2}"
+    return "a larger card is needed"

@@ -77,6 +77,10 @@ class Evaluator:
         with self._meter.evaluation():
             return self._evaluate(name, self._settings.sets[name], epoch)
 
+    def rewards(self) -> dict[str, dict[str, str]]:
+        """Unit and version of every reward, by name, for ``run.json``."""
+        return {judge.name: {"unit": judge.reward.unit, "version": judge.reward.version} for judge in self._judges}
+
     def records(self, results: list[SetResult], epoch: int) -> list[dict[str, Any]]:
         """One record per prompt set and measure, for ``evals.jsonl``."""
         roles = {judge.name: judge.role for judge in self._judges}

@@ -320,6 +320,7 @@ class _Training:
                 "trained_parameters": sum(p.numel() for p in run.policy.trainable().values()),
                 "processes": run.processes.size,
                 "prompts": self._prompts,
+                "rewards": run.evaluator.rewards(),
                 "plugins": {kind: plugins.origin(f"{kind}s", name) for kind, name in plan.plugin_names.items()},
                 **self._made_with,
                 "started_at": self._started_at,

@@ -6,6 +6,7 @@ input, padded with black to a square and normalised; the score is the cosine, wi
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,8 +64,12 @@ class HPSv2(Reward):
         loaded = weights.read(path)
         digest = weights.digest(path)
         _check_version(config.version, path, loaded.name, digest)
-        with device:
-            model = open_clip.create_model(name, device=device)
+        logging.disable(logging.WARNING)  # open_clip's, that the weights are random: they are loaded in a moment
+        try:
+            with device:
+                model = open_clip.create_model(name, device=device)
+        finally:
+            logging.disable(logging.NOTSET)
         weights.load(model, loaded.tensors, path, f"open_clip's {name}")
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = open_clip.get_tokenizer(name, context_length=MAX_TOKENS)

@@ -18,7 +18,7 @@ from rfbench.schedule import Schedule, log_density, make_schedule, per_row
 from rfbench.suite import Finetune, Suite
 
 ADAPTER = "policy"
-COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+COMPUTE_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Policy:
@@ -27,7 +27,8 @@ class Policy:
     Sampling, training and reference share ``predict_noise``: one code path, one guidance, one dtype.
 
     Args:
-        precision: what the denoiser computes in: "fp32", or "bf16" or "fp16" by autocast over fp32 weights.
+        precision: what the denoiser computes in: "fp32" (or "tf32", which `Processes` allows), or "bf16" or "fp16" by
+            autocast over fp32 weights.
         decode_chunk_size: images decoded at once; None decodes what it is given.
         compiled_rows: the rows of a network call, for which the denoiser is compiled; None does not compile.
     """

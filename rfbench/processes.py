@@ -27,6 +27,9 @@ class Processes:
         cuda = torch.cuda.is_available()
         if compute.device == "cuda" and not cuda:
             raise InputError("compute.device is 'cuda', but torch sees no GPU; use --set compute.device=cpu or auto")
+        # PyTorch lets convolutions round to TF32 unasked, which is as coarse as fp16
+        tf32 = compute.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
         self._accelerator = Accelerator(cpu=compute.device == "cpu" or not cuda)
         device: torch.device = self._accelerator.device
         self.device = torch.device("cpu") if device.type == "cpu" else device  # "cpu:0" cannot be loaded onto

@@ -123,8 +123,10 @@ class Compute(Settings):
     """What may change speed, memory and what is seen of a run, but not the outcome."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="autocast of the denoiser over fp32 trained weights; densities stay fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="of the denoiser's products, over fp32 trained weights; tf32: what PyTorch does on newer GPUs, "
+        "bf16 and fp16: autocast. Densities stay fp32",
     )
     chunk_size: int = Field(64, ge=1, description="(image, step) pairs per network call, sampling and training alike")
     decode_chunk_size: int | None = Field(None, ge=1, description="images decoded at once; None: a whole chunk")

@@ -169,3 +169,11 @@ def test_the_prompt_cache_is_bounded_and_changes_nothing(folders: dict[str, Path
     assert encoded == ["a cat", "a dog", "an ant", "a dog", "a cat"]
     assert torch.equal(again["text"], first["text"][[1, 0]])
     assert torch.equal(cache.empty(3)["pooled"], torch.zeros(3, 12))  # XL: zeros, as without a negative prompt
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_tf32_is_used_only_where_it_is_asked_for(suite: Suite, precision: str) -> None:
+    torch.backends.cudnn.allow_tf32 = precision != "tf32"
+    make(suite, precision=precision)
+    assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
+    assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")

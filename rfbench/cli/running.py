@@ -85,9 +85,10 @@ def sweep(
         variations=vary or [],
         plugins=plugin or [],
     )
+    stopwatch = sweeping.Stopwatch()
     with sweeping.Display(made, console) as display:
         outcomes = sweeping.run_jobs(made, sweeping.make_lanes(jobs), display)
-    console.print(sweeping.summary(made, outcomes), highlight=False)
+    console.print(f"{sweeping.summary(made, outcomes)}; {stopwatch.spent()}", highlight=False, soft_wrap=True)
     failures = sweeping.failures(outcomes)
     if failures:
         raise RfbenchError("\n".join(failures))

@@ -6,6 +6,17 @@ fails does not stop the others. So the same command, given again, goes on.
 
 from rfbench.sweep.display import Display, failures, summary
 from rfbench.sweep.jobs import Job, make_jobs
-from rfbench.sweep.lanes import Lane, Outcome, make_lanes, run_jobs
+from rfbench.sweep.lanes import Lane, Outcome, Stopwatch, make_lanes, run_jobs
 
-__all__ = ["Display", "Job", "Lane", "Outcome", "failures", "make_jobs", "make_lanes", "run_jobs", "summary"]
+__all__ = [
+    "Display",
+    "Job",
+    "Lane",
+    "Outcome",
+    "Stopwatch",
+    "failures",
+    "make_jobs",
+    "make_lanes",
+    "run_jobs",
+    "summary",
+]

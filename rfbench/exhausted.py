@@ -12,26 +12,38 @@ import torch
 from safetensors import SafetensorError
 
 from rfbench.errors import ExhaustedError
+from rfbench.meter import Meter
 from rfbench.suite import Suite
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def explain(error: Exception, suite: Suite, epoch: int, peak_bytes: int) -> ExhaustedError | None:
-    """What to do about ``error`` in ``epoch`` (from 1), where it says that memory or disk ran out; else None.
+def explain(error: Exception, suite: Suite, when: str, peak_bytes: int) -> ExhaustedError | None:
+    """What to do about ``error``, where it says that memory or disk ran out; else None.
 
-    ``peak_bytes`` is the most that was allocated so far.
+    ``when`` is such as "in epoch 3"; ``peak_bytes`` is the most that was allocated so far.
     """
     if isinstance(error, torch.OutOfMemoryError):
         said = str(error).partition(". ")[0]
         return ExhaustedError(
-            f"out of GPU memory in epoch {epoch}: {said}; {peak_bytes / 2**30:.1f} GiB were allocated at most.\n"
+            f"out of GPU memory {when}: {said}; {peak_bytes / 2**30:.1f} GiB were allocated at most.\n"
             + "\n".join(f"  {line}" for line in _memory_advice(suite))
             + "\nThe first that helps can be given to --resume; what changes the experiment needs --overwrite."
         )
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return _disk_error(Path(error.filename) if error.filename else None, error)
     return None
+
+
+@contextmanager
+def loading(suite: Suite, meter: Meter) -> Iterator[None]:
+    """Around the loading of model and rewards, with the same advice where memory runs out."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        explained = explain(error, suite, "while model and rewards were loaded", meter.peak_memory_bytes())
+        assert explained is not None
+        raise explained from error
 
 
 @contextmanager

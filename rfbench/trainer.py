@@ -96,13 +96,13 @@ def make_run(plan: Plan, processes: Processes) -> Run:
     _check_shares(plan, processes.size)
     device, chunk_size = processes.device, suite.compute.chunk_size
     meter = Meter(device)
-    with meter.phase("load"):
+    with meter.phase("load"), exhausted.loading(suite, meter):
         model = plan.model.make(device)
         reward = plan.reward.make(device)
         judges = [Judge(plan.reward.name, reward, "training")]
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
-    schedule = suite_schedule(suite, model).to(device)
-    policy = make_policy(suite, model, schedule, counters=meter.counters, seed=seed)
+        schedule = suite_schedule(suite, model).to(device)
+        policy = make_policy(suite, model, schedule, counters=meter.counters, seed=seed)
     return Run(
         plan=plan,
         processes=processes,
@@ -288,7 +288,7 @@ class _Training:
             known = (
                 error
                 if isinstance(error, RfbenchError)
-                else exhausted.explain(error, self._run.plan.suite, self._epoch + 1, peak)
+                else exhausted.explain(error, self._run.plan.suite, f"in epoch {self._epoch + 1}", peak)
             )
             with suppress(OSError):  # a full disk takes no status either
                 self._write_run("failed", str(known) if known else f"{type(error).__name__}: {error}")

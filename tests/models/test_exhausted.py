@@ -19,7 +19,7 @@ from rfbench.checkpoint import load_latest
 from rfbench.errors import ExhaustedError
 from rfbench.exhausted import explain
 from rfbench.progress import Quiet
-from rfbench.rewards.jpeg import JpegIncompressibility
+from rfbench.rewards.jpeg import JpegConfig, JpegIncompressibility
 from rfbench.suite import Suite
 from rfbench.trainer import train
 from tests import tiny
@@ -37,6 +37,24 @@ class Greedy(JpegIncompressibility):
         if Greedy.calls_left == 0:
             raise torch.OutOfMemoryError(OUT_OF_MEMORY)
         return super().__call__(images, prompts)
+
+
+class Enormous(JpegIncompressibility):
+    """A reward model that no GPU holds."""
+
+    def __init__(self, config: JpegConfig, device: torch.device) -> None:
+        raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+
+
+def test_out_of_memory_while_loading_names_the_settings_too(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(plugins._from_files["rewards"], "enormous", Enormous)
+    evaluation = suite.evaluation.model_copy(update={"held_out_rewards": ()})
+    enormous = Suite.model_validate(suite.model_dump() | {"reward": {"name": "enormous"}, "evaluation": evaluation})
+    with pytest.raises(ExhaustedError, match="out of GPU memory while model and rewards were loaded") as raised:
+        train(tiny.plan(enormous), tmp_path, Quiet())
+    assert "--set finetune.method=lora" in str(raised.value)
 
 
 def test_out_of_memory_names_the_settings_and_resumes_with_them(
@@ -97,6 +115,6 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(suite: Suite, tmp_path: Pat
 
 def test_a_record_that_the_disk_does_not_take_is_named(suite: Suite) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/results/metrics.jsonl")
-    explained = explain(full, suite, 3, 0)
+    explained = explain(full, suite, "in epoch 3", 0)
     assert "/results/metrics.jsonl could not be written: [Errno 28] No space left" in str(explained)
-    assert explain(OSError(errno.EACCES, "Permission denied"), suite, 3, 0) is None
+    assert explain(OSError(errno.EACCES, "Permission denied"), suite, "in epoch 3", 0) is None

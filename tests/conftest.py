@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from rfbench import plugins
 from rfbench.suite import Suite
 from tests import tiny
 
 torch.set_num_threads(1)  # the tests run in parallel processes
+
+
+@pytest.fixture(autouse=True)
+def _forget_plugin_files() -> Iterator[None]:
+    """No test sees the plugins that another one added."""
+    yield
+    for known in plugins._from_files.values():
+        known.clear()
 
 
 @pytest.fixture(scope="session")

@@ -50,13 +50,6 @@ class BrightReward(Reward):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _forget_files() -> Any:
-    yield
-    for known in plugins._from_files.values():
-        known.clear()
-
-
 def test_a_file_brings_its_plugins(suite_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(MINE)

@@ -4,8 +4,8 @@
     python -m rfbench_benchmarks.golden --write     # store the curves of this code
 
 A refactoring changes nothing here. A change that is meant to change numbers stores new curves, and says so.
-The tolerances hold between machines, numbers of threads and versions of torch, whose sums differ in their last bits;
-those differences grow from epoch to epoch, since Adam's first steps follow the sign of every gradient.
+The tolerances are for other machines and versions of torch, whose sums differ in their last bits; those differences
+grow from epoch to epoch, where one falls on the other side of a clip. Between AVX-512 and AVX2 kernels, four epochs moved DDPO by 0.15 tolerances and the others by less; a fifth and sixth moved DDPO by 1.1.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +29,7 @@ from rfbench.trainer import train
 
 FOLDER = Path(__file__).parent / "golden"
 ALGORITHMS = ("prdp", "ddpo", "dpok", "rwr")
-EPOCHS, SHORT_EPOCHS = 6, 2
+EPOCHS, SHORT_EPOCHS = 4, 2
 OVERRIDES = (
     "budget.reward_queries_per_epoch=32",
     "evaluation.every=2",
@@ -38,8 +39,8 @@ OVERRIDES = (
     "compute.device=cpu",
 )
 METRICS = ("reward_mean", "reward_std_within_prompt", "grad_norm")
-RELATIVE_TOLERANCE = {"grad_norm": 0.05, "kl": 0.05, "kl_per_dimension": 0.05}
-DEFAULT_RELATIVE_TOLERANCE = 0.002  # of rewards and diversity
+RELATIVE_TOLERANCE = {"reward_mean": 0.002, "shapes-preference": 0.002}
+DEFAULT_RELATIVE_TOLERANCE = 0.05  # of spreads, norms, the KL, and gold, which counts attributes
 
 Curves = dict[str, list[float]]
 
@@ -87,6 +88,7 @@ def stored_curves(label: str) -> Curves:
 
 
 def main() -> int:
+    torch.set_num_threads(1)  # as in the tests
     console, write = Console(), "--write" in sys.argv[1:]
     table = Table("algorithm", "farthest quantity", "stored", "found", "in tolerances", title="golden curves")
     moved = False

@@ -5,7 +5,8 @@
 
 A refactoring changes nothing here. A change that is meant to change numbers stores new curves, and says so.
 The tolerances are for other machines and versions of torch, whose sums differ in their last bits; those differences
-grow from epoch to epoch, where one falls on the other side of a clip. Between AVX-512 and AVX2 kernels, four epochs moved DDPO by 0.15 tolerances and the others by less; a fifth and sixth moved DDPO by 1.1.
+grow from epoch to epoch, where one falls on the other side of a clip. Between AVX-512 and AVX2 kernels, four epochs
+moved DDPO by 0.15 tolerances and the others by less; a fifth and sixth moved DDPO by 1.1.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import torch
 from rfbench import checkpoint, exhausted
 from rfbench.errors import InputError
 from rfbench.parts import find_part
-from rfbench.policy import Policy, make_policy, suite_schedule
+from rfbench.policy import Policy, make_policy
 from rfbench.records import RunFolder
 from rfbench.suite import Suite
 
@@ -35,21 +35,14 @@ def save(policy: Policy, folder: Path) -> None:
 def load_policy(path: Path, device: torch.device) -> tuple[Policy, Suite]:
     """The policy that the run in the folder ``path`` trained: its newest checkpoint, or ``weights/`` without one."""
     folder = RunFolder(path, writer=False)
-    suite = _suite_of(folder)
+    suite = Suite.model_validate(folder.require_run()["suite"])
     saved = checkpoint.load_latest(folder.checkpoints, device)
     if saved is None and not folder.weights.is_dir():
         raise InputError(f"{path} has neither a checkpoint nor weights: nothing of what it trained is left")
     model = find_part("models", suite.model).make(device)
-    policy = make_policy(suite, model, suite_schedule(suite, model).to(device))
+    policy = make_policy(suite, model, device)
     if saved is None:
         policy.model.load_trained(folder.weights, policy.adapter)
     else:
         policy.load_state_dict(saved.weights)
     return policy, suite
-
-
-def _suite_of(folder: RunFolder) -> Suite:
-    run = folder.read_run()
-    if run is None:
-        raise InputError(f"{folder.path} is not a run: it has no run.json; a run is results/SUITE/ALGORITHM/seed-N")
-    return Suite.model_validate(run["suite"])

@@ -55,12 +55,7 @@ def evaluate_run(path: Path, tier: TierName, progress: Progress, overrides: Sequ
     Sets that the file already holds for this checkpoint's epoch are not evaluated again, so the same command goes on
     where it was stopped.
     """
-    if not (path / "run.json").is_file():
-        raise InputError(
-            f"{path} is no run: it holds no run.json; give a folder such as results/SUITE/ALGORITHM/seed-0"
-        )
-    record = RunFolder(path, writer=False).read_run()
-    assert record is not None
+    record = RunFolder(path, writer=False).require_run()
     suite = suite_of(record["suite"], overrides, f"of {path}").at_tier(tier)
     plan = make_plan(suite, record["algorithm"], record["seed"])
     processes = Processes(suite.compute)

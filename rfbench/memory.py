@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from rfbench.condition import CACHE_BYTES, Condition, num_bytes, stack
 from rfbench.models.base import Model
 from rfbench.plan import Outline
-from rfbench.policy import Policy, make_policy, suite_schedule
+from rfbench.policy import Policy, make_policy
 from rfbench.storages import peak_bytes
 
 
@@ -39,7 +39,7 @@ def memory_account(outline: Outline) -> list[Component]:
         return []
     compute = outline.suite.compute.model_copy(update={"compile": False})
     suite = outline.suite.model_copy(update={"compute": compute})
-    policy = make_policy(suite, model, suite_schedule(suite, model))
+    policy = make_policy(suite, model, torch.device("cpu"))
     with FakeTensorMode(allow_non_fake_inputs=True):
         for network in _networks(policy):
             _move_to_cpu(network)
@@ -49,10 +49,17 @@ def memory_account(outline: Outline) -> list[Component]:
 
 def device_peak(components: Iterable[Component]) -> int:
     """Bytes on the GPU at the most demanding moment."""
+    always, phases = device_phases(components)
+    return always + max(phases.values(), default=0)
+
+
+def device_phases(components: Iterable[Component]) -> tuple[int, dict[str, int]]:
+    """Bytes on the GPU that are always there, and those that each phase adds."""
     totals: dict[str, int] = {}
     for component in components:
         totals[component.when] = totals.get(component.when, 0) + component.bytes
-    return totals.pop("always", 0) + max((n for when, n in totals.items() if when != "host"), default=0)
+    totals.pop("host", None)
+    return totals.pop("always", 0), totals
 
 
 def _weights(policy: Policy) -> list[Component]:

@@ -189,33 +189,28 @@ class Policy:
             self.denoiser.enable_adapters()  # type: ignore[operator]
 
 
-def suite_schedule(suite: Suite, model: Model) -> Schedule:
-    """The denoising chain of a suite's sampler on ``model``."""
-    sampler = suite.sampler
-    return make_schedule(
-        model.noise_schedule,
-        sampler.num_steps,
-        kind=sampler.kind,
-        eta=sampler.eta,
-        skip_last_steps=sampler.skip_last_steps,
-    )
-
-
 def make_policy(
-    suite: Suite, model: Model, schedule: Schedule, *, counters: Counters | None = None, seed: int = 0
+    suite: Suite, model: Model, device: torch.device, *, counters: Counters | None = None, seed: int = 0
 ) -> Policy:
-    """The policy on ``model`` that a suite trains; ``seed`` is of a LoRA's first weights."""
-    compute = suite.compute
+    """The policy on ``model``, itself on ``device``, that a suite trains; ``seed`` is of a LoRA's first weights."""
+    compute, sampler = suite.compute, suite.sampler
     if compute.gradient_checkpointing:
         if not hasattr(model.denoiser, "enable_gradient_checkpointing"):
             raise InputError(
                 f"compute.gradient_checkpointing is on, but {type(model.denoiser).__name__} has none; turn it off"
             )
         model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' mixin
+    schedule = make_schedule(
+        model.noise_schedule,
+        sampler.num_steps,
+        kind=sampler.kind,
+        eta=sampler.eta,
+        skip_last_steps=sampler.skip_last_steps,
+    )
     return Policy(
         model,
-        schedule,
-        guidance_scale=suite.sampler.guidance_scale,
+        schedule.to(device),
+        guidance_scale=sampler.guidance_scale,
         finetune=suite.finetune,
         precision=compute.precision,
         decode_chunk_size=compute.decode_chunk_size,

@@ -63,6 +63,15 @@ class RunFolder:
         path = self.path / "run.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
+    def require_run(self) -> dict[str, Any]:
+        """``run.json``, or an ``InputError`` where there is none."""
+        run = self.read_run()
+        if run is None:
+            raise InputError(
+                f"{self.path} is no run: it holds no run.json; give a folder such as results/SUITE/ALGORITHM/seed-0"
+            )
+        return run
+
     def write_run(self, data: dict[str, Any]) -> None:
         """Replaces ``run.json`` atomically."""
         write_atomically(self.path / "run.json", json.dumps(data, indent=2, allow_nan=False).encode() + b"\n")

@@ -82,12 +82,17 @@ class Source:
         lacking = [pattern for pattern in self.files if not any(path.glob(pattern))]
         return f"the folder {self.path} has no {' and no '.join(lacking)}"
 
-    def origin(self) -> str:
-        """What a run's record says of the files: the local path, or the hub id at the commit that is on this disk."""
+    def commit(self) -> str | None:
+        """The hub's commit of the files that are on this disk; None for local files, and where there are none."""
         found = self.find()
         if self.is_local or found is None:
-            return self.path
-        return f"{self.path}@{found.parts[found.parts.index('snapshots') + 1]}"
+            return None
+        return found.parts[found.parts.index("snapshots") + 1]
+
+    def origin(self) -> str:
+        """What a run's record says of the files: the local path, or the hub id at the commit that is on this disk."""
+        commit = self.commit()
+        return self.path if commit is None else f"{self.path}@{commit}"
 
     def require(self, where: str) -> Path:
         """What ``find`` finds, or an ``InputError``; ``where`` is the plugin's place in the suite, such as "reward"."""

@@ -2,7 +2,7 @@
 
 A suite is a TOML file in ``benchmarks/suites/`` (or any path). ``--set key=value`` overrides any field by its dotted
 name. Two runs are comparable when their suites have the same hash; settings that must not matter for the outcome
-(``compute``, ``description``, ``paper``) and the settings of the algorithms are left out of it.
+(``compute`` but for its precision, ``description``, ``paper``) and those of the algorithms are left out of it.
 """
 
 from __future__ import annotations
@@ -120,13 +120,13 @@ class TrackerSettings(Settings):
 
 
 class Compute(Settings):
-    """What may change speed, memory and what is seen of a run, but not the outcome."""
+    """What may change speed, memory and what is seen of a run; of its outcome, no more than the precision does."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
         "fp32",
         description="of the denoiser's products, over fp32 trained weights; tf32: what PyTorch does on newer GPUs, "
-        "bf16 and fp16: autocast. Densities stay fp32",
+        "bf16 and fp16: autocast. Densities stay fp32. Runs of different precision are not averaged",
     )
     chunk_size: int = Field(64, ge=1, description="(image, step) pairs per network call, sampling and training alike")
     decode_chunk_size: int | None = Field(None, ge=1, description="images decoded at once; None: a whole chunk")
@@ -249,10 +249,15 @@ class Suite(Settings):
 
     @property
     def hash(self) -> str:
-        """Content hash of what two comparable runs share; a field that is None is as if it did not exist."""
+        """Content hash of what two comparable runs share; a field that is None is as if it did not exist.
+
+        Of ``compute`` it holds the precision alone, where that is not fp32: lower ones compute other numbers.
+        """
         data = self.model_dump(
             mode="json", exclude={"compute", "description", "paper", "algorithms"}, exclude_none=True
         )
+        if self.compute.precision != "fp32":
+            data["precision"] = self.compute.precision
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -21,7 +21,7 @@ from rfbench.evaluation import Evaluator, Judge
 from rfbench.learner import Learner
 from rfbench.meter import Meter
 from rfbench.plan import Plan
-from rfbench.policy import Policy, make_policy, suite_schedule
+from rfbench.policy import Policy, make_policy
 from rfbench.processes import Processes
 from rfbench.progress import Progress
 from rfbench.prompts.base import epoch_prompts
@@ -101,8 +101,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         reward = plan.reward.make(device)
         judges = [Judge(plan.reward.name, reward, "training")]
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
-        schedule = suite_schedule(suite, model).to(device)
-        policy = make_policy(suite, model, schedule, counters=meter.counters, seed=seed)
+        policy = make_policy(suite, model, device, counters=meter.counters, seed=seed)
     return Run(
         plan=plan,
         processes=processes,

@@ -79,6 +79,7 @@ def test_overrides_change_the_hash_only_where_the_outcome_changes() -> None:
     assert load_suite("tiny-shapes", ["epochs=7"]).hash != base
     assert load_suite("tiny-shapes", ["sampler.guidance_scale=2.0"]).hash != base
     assert load_suite("tiny-shapes", ["compute.chunk_size=7", "description=x"]).hash == base
+    assert load_suite("tiny-shapes", ["compute.precision=bf16"]).hash != base
     assert load_suite("tiny-shapes", ["algorithms.prdp.config.beta=1.0"]).hash == base
     assert load_suite("tiny-shapes", ["paper.suite=small", "paper.reward=hpsv2"]).hash == base
 

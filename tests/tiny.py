@@ -33,6 +33,15 @@ seen = true
 num_prompts = 3
 images_per_prompt = 2
 """
+UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "block_out_channels": (4, 8),
+    "norm_num_groups": 2,
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "attention_head_dim": 4,
+}
 PROMPTS = ["a cat", "a dog", "a bat", "an ant", "a cow", "a hen"]
 
 
@@ -40,16 +49,7 @@ def make_pipeline(folder: Path, prediction_type: str = "epsilon") -> Path:
     """Saves an 8x8-latent, 16x16-pixel pipeline with about 20,000 UNet parameters; returns ``folder``."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        unet = UNet2DConditionModel(
-            sample_size=8,
-            block_out_channels=(4, 8),
-            norm_num_groups=2,
-            layers_per_block=1,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=16,
-            attention_head_dim=4,
-        )
+        unet = UNet2DConditionModel(**UNET, cross_attention_dim=16)
         vae = AutoencoderKL(
             block_out_channels=(4, 8),
             norm_num_groups=2,

@@ -33,7 +33,7 @@ from rfbench.learner import Learner
 from rfbench.meter import Meter
 from rfbench.models.stable_diffusion import DEFAULT_PATH
 from rfbench.plan import Plan, make_outline
-from rfbench.policy import Policy, make_policy, suite_schedule
+from rfbench.policy import Policy, make_policy
 from rfbench.processes import Processes
 from rfbench.prompts.base import epoch_prompts
 from rfbench.rewards.base import Reward
@@ -72,9 +72,7 @@ class Way:
         suite, device = plan.suite, processes.device
         model = plan.model.part.untrained(plan.model.config, device)
         self.plan, self.device, self.meter = plan, device, Meter(device)
-        self.policy: Policy = make_policy(
-            suite, model, suite_schedule(suite, model).to(device), counters=self.meter.counters
-        )
+        self.policy: Policy = make_policy(suite, model, device, counters=self.meter.counters)
         parts = (self.policy, processes, self.meter)
         self.algorithm = plan.algorithm.make()
         self.sampler = RolloutSampler(

@@ -6,13 +6,16 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from rfbench.errors import InputError, RfbenchError
+
+if TYPE_CHECKING:
+    from rfbench.progress import Progress
 
 app = typer.Typer(
     help="Compare black-box reward-finetuning algorithms for diffusion models.",
@@ -44,6 +47,20 @@ def add_plugins(files: list[Path] | None) -> None:
         from rfbench import plugins
 
         plugins.add_file(file)
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that speaks: the first of those that accelerate has started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def progress(*, live: bool = False) -> Progress:
+    """What the command shows of its work; ``live``: on a terminal, a display in place of lines."""
+    from rfbench.progress import Lines, LiveDisplay, Quiet
+
+    if not is_main_process():
+        return Quiet()
+    return LiveDisplay(console) if live and console.is_terminal else Lines(console)
 
 
 def quiet_libraries() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, quiet_libraries
+from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, is_main_process, progress, quiet_libraries
 
 if TYPE_CHECKING:
     from rfbench.calibrate import Row
@@ -35,10 +34,8 @@ def evaluate(
     quiet_libraries()
     add_plugins(plugin)
     from rfbench.judging import evaluate_run
-    from rfbench.progress import Lines, Quiet
 
-    progress = Lines(console) if os.environ.get("RANK", "0") == "0" else Quiet()
-    written = evaluate_run(run, tier.value, progress, overrides or [])
+    written = evaluate_run(run, tier.value, progress(), overrides or [])
     console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -61,11 +58,9 @@ def calibrate(
     import json
 
     from rfbench import calibrate as calibration
-    from rfbench.progress import Lines, Quiet
 
-    is_main = os.environ.get("RANK", "0") == "0"
-    written = calibration.calibrate(loaded, tier.value, out, Lines(console) if is_main else Quiet())
-    if is_main:
+    written = calibration.calibrate(loaded, tier.value, out, progress())
+    if is_main_process():
         records = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
         _print_rows(calibration.rows(records, loaded), f"{loaded.name}, {tier.value} tier: the base model")
         console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)

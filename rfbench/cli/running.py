@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, quiet_libraries
+from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, progress, quiet_libraries
 from rfbench.errors import InputError, RfbenchError
 
 if TYPE_CHECKING:
     from rfbench.plan import Outline
-    from rfbench.progress import Progress
 
 
 @app.command()
@@ -45,7 +43,7 @@ def run(
         return
     from rfbench.trainer import train
 
-    train(outline.open(), out, _progress(), resume=resume, overwrite=overwrite)
+    train(outline.open(), out, progress(live=True), resume=resume, overwrite=overwrite)
 
 
 @app.command()
@@ -89,9 +87,11 @@ def sweep(
     with sweeping.Display(made, console) as display:
         outcomes = sweeping.run_jobs(made, sweeping.make_lanes(jobs), display)
     console.print(f"{sweeping.summary(made, outcomes)}; {stopwatch.spent()}", highlight=False, soft_wrap=True)
-    failures = sweeping.failures(outcomes)
-    if failures:
-        raise RfbenchError("\n".join(failures))
+    failed = sum(outcome.error is not None for outcome in outcomes)
+    if failed:
+        raise RfbenchError(
+            f"{failed} of {len(made)} runs, for the reasons above; the same command tries them again"
+        )
 
 
 def _seeds(text: str) -> list[int]:
@@ -130,11 +130,3 @@ def _print_costs(outline: Outline) -> None:
     console.print(table)
     if absent:
         console.print(missing(absent, command_line_name(suite)), markup=False, highlight=False, soft_wrap=True)
-
-
-def _progress() -> Progress:
-    from rfbench.progress import Lines, LiveDisplay, Quiet
-
-    if os.environ.get("RANK", "0") != "0":
-        return Quiet()
-    return LiveDisplay(console) if console.is_terminal else Lines(console)

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rfbench.errors import InputError
-from rfbench.memory import Component, device_peak, memory_account
+from rfbench.memory import Component, device_peak, device_phases, memory_account
 from rfbench.plan import Outline, Totals
 from rfbench.suite import Suite
 
@@ -91,11 +91,7 @@ def device_problem(suite: Suite, asked: Demand | None, here: list[Gpu]) -> str |
 
 def _advice(suite: Suite, asked: Demand, usable: int) -> str:
     """The setting to change first: of the phase that asks for the most, unless the weights alone are too many."""
-    phases: dict[str, int] = {}
-    for component in asked.components:
-        phases[component.when] = phases.get(component.when, 0) + component.bytes
-    always = phases.pop("always", 0)
-    phases.pop("host", None)
+    always, phases = device_phases(asked.components)
     largest = max(phases, key=lambda phase: phases[phase]) if phases else ""
     compute = suite.compute
     if always + phases.get("update", 0) // compute.chunk_size > usable:

@@ -40,8 +40,7 @@ class FileSet:
 def examine(need: Need, *, checksum: bool = False) -> FileSet:
     """Looks at every file of a source; with ``checksum`` reads all of each file that the hub's cache knows one of."""
     source = need.source
-    found = source.find()
-    if found is None:
+    if source.find() is None:
         return FileSet(need, "missing", (source.complaint() or "",))
     paths = source.paths()
     problems = [f"{path} {problem}" for path in paths if (problem := format_problem(path))]
@@ -50,11 +49,9 @@ def examine(need: Need, *, checksum: bool = False) -> FileSet:
         sums = {path: checksum_problem(path) for path in paths if published_checksum(path)}
         problems += [f"{path} {problem}" for path, problem in sums.items() if problem]
         verified = sum(problem is None for problem in sums.values())
-    parts = found.parts
-    commit = None if source.is_local else parts[parts.index("snapshots") + 1]
     size = sum(path.stat().st_size for path in paths)
     status: Status = "wrong" if problems else "present"
-    return FileSet(need, status, tuple(problems), len(paths), size, commit, verified)
+    return FileSet(need, status, tuple(problems), len(paths), size, source.commit(), verified)
 
 
 def format_problem(path: Path) -> str | None:

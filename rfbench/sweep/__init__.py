@@ -4,9 +4,10 @@ The folders are the sweep's only state. What is finished there is skipped, what 
 fails does not stop the others. So the same command, given again, goes on.
 """
 
-from rfbench.sweep.display import Display, failures, summary
+from rfbench.sweep.display import Display, summary
 from rfbench.sweep.jobs import Job, make_jobs
-from rfbench.sweep.lanes import Lane, Outcome, Stopwatch, make_lanes, run_jobs
+from rfbench.sweep.lanes import Lane, Outcome, make_lanes, run_jobs
+from rfbench.sweep.stopwatch import Stopwatch
 
 __all__ = [
     "Display",
@@ -14,7 +15,6 @@ __all__ = [
     "Lane",
     "Outcome",
     "Stopwatch",
-    "failures",
     "make_jobs",
     "make_lanes",
     "run_jobs",

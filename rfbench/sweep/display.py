@@ -14,12 +14,13 @@ from rfbench.sweep.lanes import Outcome
 
 
 class Display:
-    """Follows ``jobs``; a context, called with the outcomes so far."""
+    """Follows ``jobs``; a context, called with the outcomes so far. Failures stand below the table in the end."""
 
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
         self._jobs, self._console = list(jobs), console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._told: set[Job] = set()
+        self._failed: list[Outcome] = []
 
     def __enter__(self) -> Display:
         if self._live is not None:
@@ -29,15 +30,21 @@ class Display:
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
+            for outcome in self._failed:
+                self._say(outcome)
 
     def __call__(self, outcomes: list[Outcome]) -> None:
         if self._live is not None:
             self._live.update(render(self._jobs, outcomes), refresh=True)
+            self._failed = [outcome for outcome in outcomes if outcome.error]
             return
         for outcome in outcomes:
             if outcome.job not in self._told:
                 self._told.add(outcome.job)
-                self._console.print(_line(outcome), markup=False, highlight=False, soft_wrap=True)
+                self._say(outcome)
+
+    def _say(self, outcome: Outcome) -> None:
+        self._console.print(_line(outcome), markup=False, highlight=False, soft_wrap=True)
 
 
 def render(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> RenderableType:
@@ -55,11 +62,6 @@ def render(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> RenderableType:
     return Group(table, summary(jobs, outcomes))
 
 
-def failures(outcomes: Sequence[Outcome]) -> list[str]:
-    """A line for each run that failed: which, why, and the file with what it printed."""
-    return [_line(outcome) for outcome in outcomes if outcome.error]
-
-
 def summary(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str:
     """How many runs are finished, and how many failed."""
     failed = sum(outcome.error is not None for outcome in outcomes)
@@ -71,6 +73,7 @@ def summary(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str:
 
 
 def _line(outcome: Outcome) -> str:
+    """How a run ended; of one that failed, why, and the file with what it printed."""
     if outcome.error:
         return f"{outcome.job} failed: {outcome.error} ({outcome.job.log})"
     return f"{outcome.job} {'was finished already' if outcome.skipped else 'finished'}"

@@ -41,15 +41,9 @@ def make_xl(folder: Path) -> Path:
             )
         )
         unet = UNet2DConditionModel(
-            sample_size=8,
-            block_out_channels=(4, 8),
-            norm_num_groups=2,
-            layers_per_block=1,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            **tiny.UNET,
             transformer_layers_per_block=(1, 2),
             cross_attention_dim=16 + 8,
-            attention_head_dim=4,
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=4,

@@ -63,5 +63,5 @@ def test_export_of_a_run_without_weights(suite: Suite, tmp_path: Path, capsys: p
     assert exit_code(["sample", str(run), "--prompt", "a cat"]) == 2
     assert "has neither a checkpoint nor weights" in capsys.readouterr().err
     assert exit_code(["export", str(tmp_path / "nowhere")]) == 2
-    assert "is not a run: it has no run.json" in capsys.readouterr().err
+    assert "is no run: it holds no run.json" in capsys.readouterr().err
     assert not (tmp_path / "nowhere").exists()

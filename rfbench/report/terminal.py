@@ -50,7 +50,8 @@ def render(summary: pl.DataFrame) -> RenderableType:
 
 def _render_block(block: pl.DataFrame) -> Table:
     shown = cells(block, CELL_WIDTH + 2)  # the spaces around ± are taken out
-    table = Table(title=Text(f"{shown[0][0]} on {shown[0][1]} prompts"), title_justify="left", box=box.SIMPLE_HEAD)
+    title = Text(f"{shown[0][0]} on {shown[0][1]} prompts")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("algorithm", min_width=10, overflow="fold")
     for heading in ("seeds", *HEADINGS.values()):
         table.add_column(heading, justify="right", no_wrap=True)

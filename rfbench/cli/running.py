@@ -89,9 +89,7 @@ def sweep(
     console.print(f"{sweeping.summary(made, outcomes)}; {stopwatch.spent()}", highlight=False, soft_wrap=True)
     failed = sum(outcome.error is not None for outcome in outcomes)
     if failed:
-        raise RfbenchError(
-            f"{failed} of {len(made)} runs, for the reasons above; the same command tries them again"
-        )
+        raise RfbenchError(f"{failed} of {len(made)} runs, for the reasons above; the same command tries them again")
 
 
 def _seeds(text: str) -> list[int]:

@@ -39,7 +39,16 @@ LOOKS = (
     *(Look(COLOURS[i], LINES[i], MARKERS[i]) for i in range(6)),
     *(Look(COLOURS[i], LINES[(i + 3) % 6], MARKERS[i], hollow=True) for i in range(6)),
 )
-FIXED = {"prdp": 0, "ddpo": 1, "dpok": 2, "rwr": 3, "ddpo-group": 4, "rwr-sparse": 5}
+FIXED = {
+    "prdp": 0,
+    "ddpo": 1,
+    "dpok": 2,
+    "rwr": 3,
+    "ddpo-group": 4,
+    "prdp-offline": 5,
+    "prdp-no-clip": 6,
+    "rwr-sparse": 9,
+}
 
 
 def looks(algorithms: Iterable[str]) -> dict[str, Look]:

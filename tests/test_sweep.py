@@ -86,19 +86,21 @@ def test_variations_multiply_what_each_table_says(tmp_path: Path) -> None:
         ["prdp", "dpok"],
         [0, 1],
         tmp_path,
-        variations=["optimizer.learning_rate=x1,x3", "images_per_prompt=4"],
+        variations=["optimizer.learning_rate=x0.5,x1,x3", "images_per_prompt=4"],
     )
-    assert [job.label for job in jobs[:4]] == [
+    assert [job.label for job in jobs[:6]] == [
+        "prdp-learning_rate-x0_5-images_per_prompt-4",
         "prdp-images_per_prompt-4",
         "prdp-learning_rate-x3-images_per_prompt-4",
+        "dpok-learning_rate-x0_5-images_per_prompt-4",
         "dpok-images_per_prompt-4",
         "dpok-learning_rate-x3-images_per_prompt-4",
     ]
-    assert [job.seed for job in jobs] == [0] * 4 + [1] * 4
-    arguments = jobs[3].arguments
-    rate = next(text for text in arguments if "learning_rate=" in text)
-    assert float(rate.partition("=")[2]) == pytest.approx(9e-5)
-    assert jobs[3].folder == tmp_path / "small-shapes" / "dpok-learning_rate-x3-images_per_prompt-4" / "seed-0"
+    assert [job.seed for job in jobs] == [0] * 6 + [1] * 6
+    for job, expected in ((jobs[3], 1.5e-5), (jobs[5], 9e-5)):
+        rate = next(text for text in job.arguments if "learning_rate=" in text)
+        assert float(rate.partition("=")[2]) == pytest.approx(expected)
+    assert jobs[5].folder == tmp_path / "small-shapes" / "dpok-learning_rate-x3-images_per_prompt-4" / "seed-0"
 
 
 def test_without_names_a_sweep_takes_every_table_seed_by_seed(tmp_path: Path) -> None:

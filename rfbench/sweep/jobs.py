@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,13 +99,18 @@ def _variants(suite: Suite, label: str, variations: Sequence[str]) -> Iterator[t
     table = suite.settings_for(label).model_dump(mode="json")
     for values in itertools.product(*(_values(table, label, variation) for variation in variations)):
         changed = [(key, text, value) for key, text, value in values if text != "x1"]
-        variant = "-".join([label, *(f"{key.rpartition('.')[2]}-{text}" for key, text, _ in changed)])
+        variant = "-".join([label, *(_name(key, text) for key, text, _ in changed)])
         if not changed:
             yield label, []
             continue
         start = f"algorithms.{variant}"
         like = [f"{start}.like={label}"] if label in suite.algorithms else [f"{start}.algorithm={label}"]
         yield variant, like + [f"{start}.{key}={value}" for key, _, value in changed]
+
+
+def _name(key: str, text: str) -> str:
+    """What a change adds to a table's name, of characters that a TOML key takes: a dot would divide it."""
+    return re.sub(r"[^\w-]", "_", f"{key.rpartition('.')[2]}-{text}")
 
 
 def _values(table: dict[str, Any], label: str, variation: str) -> list[tuple[str, str, str]]:

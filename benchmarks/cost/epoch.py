@@ -73,13 +73,12 @@ class Way:
         model = plan.model.part.untrained(plan.model.config, device)
         self.plan, self.device, self.meter = plan, device, Meter(device)
         self.policy: Policy = make_policy(suite, model, device, counters=self.meter.counters)
-        parts = (self.policy, processes, self.meter)
         self.algorithm = plan.algorithm.make()
         self.sampler = RolloutSampler(
             self.policy, Lottery(), "lottery", processes, self.meter, chunk_size=sample_batch, seed=0
         )
         settings = plan.settings.optimizer
-        self.learner = Learner(parts[0], settings, *parts[1:], chunk_size=train_batch, seed=0)
+        self.learner = Learner(self.policy, settings, processes, self.meter, chunk_size=train_batch, seed=0)
 
     def epoch(self, number: int) -> Epoch:
         """Samples, scores and updates."""

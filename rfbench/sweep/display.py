@@ -14,13 +14,12 @@ from rfbench.sweep.lanes import Outcome
 
 
 class Display:
-    """Follows ``jobs``; a context, called with the outcomes so far. Failures stand below the table in the end."""
+    """Follows ``jobs``; a context, called with the outcomes so far. A failure is told at once, above the table."""
 
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
         self._jobs, self._console = list(jobs), console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._told: set[Job] = set()
-        self._failed: list[Outcome] = []
 
     def __enter__(self) -> Display:
         if self._live is not None:
@@ -30,21 +29,15 @@ class Display:
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
-            for outcome in self._failed:
-                self._say(outcome)
 
     def __call__(self, outcomes: list[Outcome]) -> None:
+        new = [outcome for outcome in outcomes if outcome.job not in self._told]
+        self._told.update(outcome.job for outcome in new)
+        for outcome in new:
+            if outcome.error or self._live is None:
+                self._console.print(_line(outcome), markup=False, highlight=False, soft_wrap=True)
         if self._live is not None:
             self._live.update(render(self._jobs, outcomes), refresh=True)
-            self._failed = [outcome for outcome in outcomes if outcome.error]
-            return
-        for outcome in outcomes:
-            if outcome.job not in self._told:
-                self._told.add(outcome.job)
-                self._say(outcome)
-
-    def _say(self, outcome: Outcome) -> None:
-        self._console.print(_line(outcome), markup=False, highlight=False, soft_wrap=True)
 
 
 def render(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> RenderableType:

@@ -139,16 +139,18 @@ def _collapses(stability: pl.DataFrame, digits: int) -> list[str]:
 
 
 def _held_out(hacking: pl.DataFrame) -> list[str]:
+    texts = {
+        "hacked": "Reward hacking: {measure}, which was not trained, fell while the training reward rose: {changes}.",
+        "carries over": "{measure}, which was not trained, rose too: {changes}.",
+        "cannot be told": "{measure}, which was not trained, cannot be told from unchanged: {changes}.",
+    }
     sentences = []
-    for row in hacking.iter_rows(named=True):
-        digits = decimals([pl.Series([row["estimate"]])])
-        change = _signed(row, min(digits, 4))
-        text = {
-            "hacked": f"{row['algorithm']} hacks the reward: {change} on {row['measure']}, which was not trained.",
-            "carries over": f"{row['algorithm']} also gains {change} on {row['measure']}, which was not trained.",
-            "does not carry over": f"{row['algorithm']}'s gain does not carry over to {row['measure']}: {change}.",
-        }.get(row["verdict"])
-        sentences += [text] if text else []
+    for block in hacking.partition_by("measure", maintain_order=True):
+        digits = min(decimals([block["estimate"]]), 4)
+        for verdict, text in texts.items():
+            rows = block.filter(verdict=verdict).sort("estimate", descending=True).iter_rows(named=True)
+            changes = ", ".join(f"{row['algorithm']} {_signed(row, digits)}" for row in rows)
+            sentences += [text.format(measure=block["measure"][0], changes=changes)] if changes else []
     return sentences
 
 

@@ -79,7 +79,16 @@ def test_reward_hacking_is_called_by_its_name(tmp_path: Path) -> None:
     found: Comparison = compare([tmp_path], tmp_path / "out")
     seen = found.hacking.filter(prompts="seen")
     assert dict(seen.select("algorithm", "verdict").iter_rows()) == {"ddpo": "hacked", "prdp": "carries over"}
-    assert "ddpo hacks the reward: -0.3900 [" in " ".join(found.verdicts[0].sentences)
+    text = " ".join(found.verdicts[0].sentences)
+    assert "Reward hacking: gold, which was not trained, fell while the training reward rose: ddpo -0.3900 [" in text
+    assert "gold, which was not trained, rose too: prdp +0.2100 [" in text
+
+
+def test_a_held_out_reward_within_noise_is_not_called_unchanged(tmp_path: Path) -> None:
+    for seed, held_out in enumerate((0.3, 0.6, 0.9)):
+        write_run(tmp_path, "prdp", seed, [1.0, 3.0 + 0.1 * seed], held_out=[0.6, held_out])
+    text = " ".join(compare([tmp_path], tmp_path / "out").verdicts[0].sentences)
+    assert "gold, which was not trained, cannot be told from unchanged: prdp +0.0000 [" in text
 
 
 def test_a_gain_on_unseen_prompts_is_set_against_the_seen(tmp_path: Path) -> None:

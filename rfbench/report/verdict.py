@@ -57,6 +57,7 @@ def _verdict(suite: str, evidence: Evidence) -> Verdict:
     place = f"{measure} on {prompts} prompts"
     headline = _headline(finals, training.filter(panel), evidence.pairs.filter(panel), place, digits)
     sentences = [
+        *_leads(finals, evidence.pairs.filter(panel), digits),
         *_other_prompts(finals, evidence.pairs, measure, prompts, digits),
         *_collapses(evidence.stability.filter(panel), digits),
         *_held_out(evidence.hacking.filter(pl.col("prompts") == prompts)),
@@ -80,10 +81,20 @@ def _headline(finals: pl.DataFrame, panel: pl.DataFrame, pairs: pl.DataFrame, pl
     level = [name for name in ranked[1:] if against[name]["low"] <= 0]
     if level:
         return f"No clear winner: {_and([ranked[0], *level])} cannot be told apart in {place} ({seeds})."
-    lead = _signed(against[ranked[1]] | {"estimate": against[ranked[1]]["difference"]}, digits)
+    lead = _lead(against[ranked[1]], digits)
     if gain["low"] is not None and gain["low"] <= 0:
         return f"{ranked[0]} ends highest in {place}, {lead} above {ranked[1]}, but not above the base model ({seeds})."
     return f"{ranked[0]} wins: it ends at {final} in {place}, {lead} above {ranked[1]}, the next best ({seeds})."
+
+
+def _leads(finals: pl.DataFrame, pairs: pl.DataFrame, digits: int) -> list[str]:
+    """How far the first is above every other; nothing with one seed, or where the headline says it of the only one."""
+    first = finals["algorithm"][0]
+    rows = pairs.filter(pl.col("algorithm") == first).to_dicts()
+    if any(row["low"] is None for row in rows) or (len(rows) < 2 and all(row["low"] > 0 for row in rows)):
+        return []
+    leads = [f"{row['other']} {_lead(row, digits)}{'' if row['low'] > 0 else ' (may be noise)'}" for row in rows]
+    return [f"The lead of {first} over the others: {', '.join(leads)}."]
 
 
 def _other_prompts(finals: pl.DataFrame, pairs: pl.DataFrame, measure: str, prompts: str, digits: int) -> list[str]:
@@ -102,7 +113,7 @@ def _other_prompts(finals: pl.DataFrame, pairs: pl.DataFrame, measure: str, prom
         if row["difference"] == 0:
             sentences.append(f"On {prompt_set(row)} prompts {row['algorithm']} and {row['other']} end equal.")
             continue
-        lead = _signed(row | {"estimate": row["difference"]}, digits)
+        lead = _lead(row, digits)
         noise = row["low"] is None or row["low"] <= 0
         if row["algorithm"] == first and not noise:
             holds.append(f"{lead} on {prompt_set(row)}")
@@ -186,6 +197,10 @@ def _signed(row: Row, digits: int) -> str:
     """'+0.68 [0.55, 0.82]'."""
     value = f"{row['estimate']:+.{digits}f}"
     return value if row["low"] is None else f"{value} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+
+
+def _lead(pair: Row, digits: int) -> str:
+    return _signed(pair | {"estimate": pair["difference"]}, digits)
 
 
 def _seeds(finals: pl.DataFrame) -> str:

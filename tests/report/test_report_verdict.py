@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from rfbench.report import Comparison, compare
@@ -30,8 +31,12 @@ def test_a_tie_is_called_a_tie(tmp_path: Path) -> None:
         write_run(tmp_path, "prdp", seed, [1.0, 4.0 + 0.5 * seed])
         write_run(tmp_path, "ddpo", seed, [1.0, 3.9 + 0.5 * seed])
         write_run(tmp_path, "rwr", seed, [1.0, 1.1 + 0.01 * seed])
-    headline, _ = verdict(tmp_path)
+    headline, sentences = verdict(tmp_path)
     assert headline.startswith("No clear winner: prdp and ddpo cannot be told apart")
+    assert re.search(
+        r"The lead of prdp over the others: ddpo \+0\.100 \[-\S+, \S+\] \(may be noise\), rwr \+3\.390 \[\S+, \S+\]\.",
+        sentences,
+    )
 
 
 def test_equal_ends_put_nobody_ahead(tmp_path: Path) -> None:

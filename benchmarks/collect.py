@@ -1,4 +1,4 @@
-"""Puts the finished runs of a sweep among the reference results: the records, and a few sample grids of seed 0.
+"""Puts the finished runs of a sweep among the reference results: the records, and a few sample grids.
 
     python -m rfbench_benchmarks.collect SWEPT [results]
 
@@ -12,6 +12,8 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
+
+from rfbench.suite import suite_names
 
 RECORDS = ("run.json", "metrics.jsonl", "evals.jsonl")
 MEGABYTES = 15
@@ -39,8 +41,8 @@ def collect(swept: Path, results: Path) -> list[Path]:
 
 
 def _kept_samples(run: dict[str, Any], samples: Path) -> list[Path]:
-    """The grids of the first, the middle and the last evaluation, and their index; of seed 0 alone."""
-    if run["seed"] != 0:
+    """The grids of the first, middle and last evaluation, and their index; of seed 0 alone, on a suite that ships."""
+    if run["seed"] != 0 or run["suite"]["name"] not in suite_names():
         return []
     epochs = sorted({int(path.name.split("-")[1]) for path in samples.glob("epoch-*.png")})
     kept = {epochs[0], epochs[len(epochs) // 2], epochs[-1]} if epochs else set()

@@ -2,7 +2,8 @@
 
     python -m rfbench_benchmarks.tables
 
-A table stands between ``<!-- headline SUITE MEASURE -->`` and ``<!-- end -->``; a test keeps them equal to the records.
+A table stands between ``<!-- headline SUITE MEASURE -->`` or ``<!-- stability map -->`` and ``<!-- end -->``; a test
+keeps them equal to the records. The map's picture is drawn, too.
 """
 
 from __future__ import annotations
@@ -15,37 +16,41 @@ from pathlib import Path
 
 from rfbench.report import compare
 from rfbench.report.headline import tables
+from rfbench_benchmarks import stability_map
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/results.md")
-BLOCK = re.compile(r"(<!-- headline (\S+) (\S+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+RESULTS, SENSITIVITY = "results", "benchmarks/sensitivity"
+BLOCK = re.compile(r"(<!-- (headline \S+ \S+|stability map) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
-def reference_runs() -> list[Path]:
-    """The run folders that are part of the repository; those that a user has added to results/ are not."""
-    command = ["git", "-C", str(ROOT), "ls-files", "results/*/run.json"]
+def reference_runs(folder: str = RESULTS) -> list[Path]:
+    """The run folders below ``folder`` that are part of the repository; those that a user has added are not."""
+    command = ["git", "-C", str(ROOT), "ls-files", f"{folder}/*/run.json"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [(ROOT / line).parent for line in listed.splitlines()]
 
 
-def headlines(runs: Sequence[Path]) -> dict[tuple[str, str], str]:
-    """The headline table of each (suite, measure) of some run folders."""
+def headlines(runs: Sequence[Path]) -> dict[str, str]:
+    """The headline table of each suite and measure of some run folders, by the name of its place."""
     with tempfile.TemporaryDirectory() as out:
         estimates = compare(runs, out).estimates
     return {
-        (suite, heading.partition(" ")[0]): table
+        f"headline {suite} {heading.partition(' ')[0]}": table
         for (suite,), rows in estimates.group_by("suite")
         for heading, table in tables(rows)
     }
 
 
-def filled(page: str, found: dict[tuple[str, str], str]) -> str:
+def filled(page: str, found: dict[str, str]) -> str:
     """``page`` with every marked table written anew."""
-    return BLOCK.sub(lambda block: block[1] + found[block[2], block[3]] + block[4], page)
+    return BLOCK.sub(lambda block: block[1] + found[block[2]] + block[3], page)
 
 
 def main() -> None:
-    found = headlines(reference_runs())
+    cells = stability_map.read(reference_runs(SENSITIVITY))
+    stability_map.write(cells, ROOT / "docs" / "images" / "stability-map.png")
+    found = headlines(reference_runs()) | {"stability map": stability_map.to_markdown(cells)}
     for name in PAGES:
         path = ROOT / name
         path.write_text(filled(path.read_text(encoding="utf-8"), found), encoding="utf-8")

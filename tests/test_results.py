@@ -6,16 +6,23 @@ import json
 from pathlib import Path
 
 import pytest
-from rfbench_benchmarks import tables
-from rfbench_benchmarks.collect import MEGABYTES, collect
 
 from rfbench.suite import load_suite
+from rfbench_benchmarks import stability_map, tables
+from rfbench_benchmarks.collect import MEGABYTES, collect
+from tests.report.run_writer import SUITE, write_run
 
 ROOT = Path(__file__).parent.parent
+SHORT = ("epochs=30", "evaluation.every=5")
+SENSITIVITY = {
+    "sensitivity": (*SHORT, "name=sensitivity"),
+    "sensitivity-noisy": (*SHORT, "name=sensitivity-noisy", "reward_noise=1.25"),
+}
 
 
 def test_every_table_on_the_pages_is_what_compare_says() -> None:
-    found = tables.headlines(tables.reference_runs())
+    cells = stability_map.read(tables.reference_runs(tables.SENSITIVITY))
+    found = tables.headlines(tables.reference_runs()) | {"stability map": stability_map.to_markdown(cells)}
     for name in tables.PAGES:
         page = (ROOT / name).read_text(encoding="utf-8")
         assert tables.BLOCK.search(page), name
@@ -23,13 +30,39 @@ def test_every_table_on_the_pages_is_what_compare_says() -> None:
 
 
 def test_every_reference_run_is_finished_of_clean_code_and_of_the_suite_as_it_is() -> None:
-    runs = tables.reference_runs()
+    runs, swept = tables.reference_runs(), tables.reference_runs(tables.SENSITIVITY)
     assert runs
-    for folder in runs:
+    assert swept
+    for folder in (*runs, *swept):
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         assert run["status"] == "finished", folder
         assert len(run["git_commit"]) == 40, folder  # no "-dirty"
-        assert run["suite_hash"] == load_suite(run["suite"]["name"]).hash, folder
+        name = run["suite"]["name"]
+        suite = load_suite("large-shapes", SENSITIVITY[name]) if name in SENSITIVITY else load_suite(name)
+        assert run["suite_hash"] == suite.hash, folder
+
+
+def test_the_stability_map_has_the_gain_of_each_rate_and_noise_and_who_collapsed(tmp_path: Path) -> None:
+    ends = {
+        ("ddpo", "sensitivity"): {"x0_333": 10.1, "": 10.2, "x3": 4.0},
+        ("ddpo", "sensitivity-noisy"): {"x0_333": 10.0, "": 10.05, "x3": 3.0},
+        ("prdp", "sensitivity"): {"x0_333": 10.3, "": 10.5, "x3": 10.4},
+        ("prdp", "sensitivity-noisy"): {"x0_333": 10.25, "": 10.35},
+    }
+    for (algorithm, suite), rates in ends.items():
+        for factor, end in rates.items():
+            label = f"{algorithm}-learning_rate-{factor}" if factor else algorithm
+            curve = (10.0, (10 + end) / 2, end, end)
+            write_run(tmp_path, label, curve=curve, sets={"seen": True}, suite=SUITE | {"name": suite})
+    text = stability_map.to_markdown(stability_map.read([tmp_path]))
+    rates = ("rate × 1/3", "rate × 1", "rate × 3")
+    columns = [f"{noise}, {rate}" for noise in ("no noise", "noise") for rate in rates]
+    assert text.splitlines() == [
+        f"| algorithm | {' | '.join(columns)} |",
+        "| --- |" + " ---: |" * 6,
+        "| prdp | +0.30 | +0.50 | +0.40 | +0.25 | +0.35 | – |",
+        "| ddpo | +0.10 | +0.20 | -6.00 (collapsed) | +0.00 | +0.05 | -7.00 (collapsed) |",
+    ]
 
 
 def test_collecting_takes_finished_runs_with_the_grids_of_seed_0(tmp_path: Path) -> None:
@@ -37,7 +70,7 @@ def test_collecting_takes_finished_runs_with_the_grids_of_seed_0(tmp_path: Path)
         folder = tmp_path / "swept" / "suite" / "prdp" / f"seed-{seed}"
         (folder / "samples").mkdir(parents=True)
         (folder / "checkpoints").mkdir()
-        run = {"status": status, "seed": seed, "git_commit": "f" * 40}
+        run = {"status": status, "seed": seed, "git_commit": "f" * 40, "suite": {"name": "small-shapes"}}
         (folder / "run.json").write_text(json.dumps(run))
         names = [f"samples/epoch-{epoch:04d}-seen.png" for epoch in (0, 5, 10, 15, 20)]
         for name in ("metrics.jsonl", "evals.jsonl", "samples/index.json", *names):
@@ -64,6 +97,10 @@ def test_collecting_refuses_runs_of_uncommitted_code(tmp_path: Path) -> None:
 
 def test_the_reference_results_stay_small() -> None:
     files = [
-        path for folder in tables.reference_runs() for path in folder.rglob("*") if "checkpoints" not in path.parts
+        path
+        for place in (tables.RESULTS, tables.SENSITIVITY)
+        for folder in tables.reference_runs(place)
+        for path in folder.rglob("*")
+        if "checkpoints" not in path.parts
     ]
     assert sum(path.stat().st_size for path in files if path.is_file()) < MEGABYTES * 1e6

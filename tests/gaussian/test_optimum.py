@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 
 import pytest
-from rfbench_benchmarks.gaussian_table import GaussianRun, run
 
 from rfbench.gaussian import closed_forms, world
 from rfbench.schedule import make_schedule
+from rfbench_benchmarks.gaussian_table import GaussianRun, run
 
 Runs = Callable[[str], GaussianRun]
 

@@ -62,8 +62,9 @@ def to_markdown(cells: Cells) -> str:
 
 
 def draw(cells: Cells) -> Figure:
-    """The same as a picture: blue above the base model, red below it."""
+    """The same as a picture: blue above the base model, red below it, the colours on a logarithmic scale beyond 0.3."""
     import matplotlib.pyplot as plt
+    from matplotlib.colors import SymLogNorm
 
     names, reach = _best_first(cells), max(abs(cell.gain) for cell in cells.values())
     size = (PAGE_WIDTH, 0.5 + 0.36 * len(names))
@@ -71,10 +72,10 @@ def draw(cells: Cells) -> Figure:
     for axis, (suite, title) in zip(axes, SUITES.items(), strict=True):
         grid = [[cells.get((name, suite, factor)) for factor in FACTORS] for name in names]
         gains = [[cell.gain if cell else math.nan for cell in row] for row in grid]
-        axis.imshow(gains, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
+        axis.imshow(gains, cmap="RdBu", norm=SymLogNorm(0.3, vmin=-reach, vmax=reach), aspect="auto")
         for y, row in enumerate(grid):
             for x, cell in enumerate(row):
-                ink = "white" if cell and abs(cell.gain) > 0.6 * reach else "black"
+                ink = "white" if cell and abs(cell.gain) > 0.15 * reach else "black"
                 axis.text(x, y, str(cell or "–").replace(" (", "\n("), ha="center", va="center", color=ink)
         axis.set_xticks(range(len(FACTORS)), list(FACTORS.values()))
         axis.set_yticks(range(len(names)), names)

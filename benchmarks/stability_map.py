@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rfbench.report import estimate, load, stability
 from rfbench.report.plots import PAGE_WIDTH, plotting
+from rfbench.report.selection import select_finished
 from rfbench.report.tables import markdown_row
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ Cells = dict[tuple[str, str, str], Cell]
 
 
 def read(runs: Sequence[Path]) -> Cells:
-    """The cell of each (algorithm, suite, factor) of some run folders."""
-    found = load(runs)
-    rows = estimate(found.finals, stability(found.evals)).filter(role="training", seen=True)
+    """The cell of each (algorithm, suite, factor) of the finished runs in some folders."""
+    finished, _ = select_finished(load(runs))
+    rows = estimate(finished.finals, stability(finished.evals)).filter(role="training", seen=True)
     cells = {}
     for (suite, label), group in rows.group_by("suite", "algorithm"):
         algorithm, _, factor = str(label).partition("-learning_rate-")
@@ -67,15 +68,16 @@ def draw(cells: Cells) -> Figure:
     from matplotlib.colors import SymLogNorm
 
     names, reach = _best_first(cells), max(abs(cell.gain) for cell in cells.values())
+    norm = SymLogNorm(0.3, vmin=-reach, vmax=reach)
     size = (PAGE_WIDTH, 0.5 + 0.36 * len(names))
     figure, axes = plt.subplots(1, len(SUITES), figsize=size, layout="constrained", sharey=True)
     for axis, (suite, title) in zip(axes, SUITES.items(), strict=True):
         grid = [[cells.get((name, suite, factor)) for factor in FACTORS] for name in names]
         gains = [[cell.gain if cell else math.nan for cell in row] for row in grid]
-        axis.imshow(gains, cmap="RdBu", norm=SymLogNorm(0.3, vmin=-reach, vmax=reach), aspect="auto")
+        axis.imshow(gains, cmap="RdBu", norm=norm, aspect="auto")
         for y, row in enumerate(grid):
             for x, cell in enumerate(row):
-                ink = "white" if cell and abs(cell.gain) > 0.15 * reach else "black"
+                ink = "white" if cell and abs(norm(cell.gain) - 0.5) > 0.35 else "black"
                 axis.text(x, y, str(cell or "–").replace(" (", "\n("), ha="center", va="center", color=ink)
         axis.set_xticks(range(len(FACTORS)), list(FACTORS.values()))
         axis.set_yticks(range(len(names)), names)

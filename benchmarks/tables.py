@@ -42,6 +42,11 @@ def headlines(runs: Sequence[Path]) -> dict[str, str]:
     }
 
 
+def every_table(cells: stability_map.Cells) -> dict[str, str]:
+    """Every table of the pages, by the name of its place: the headlines of the reference results, and the map."""
+    return headlines(reference_runs()) | {"stability map": stability_map.to_markdown(cells)}
+
+
 def filled(page: str, found: dict[str, str]) -> str:
     """``page`` with every marked table written anew."""
     return BLOCK.sub(lambda block: block[1] + found[block[2]] + block[3], page)
@@ -50,7 +55,7 @@ def filled(page: str, found: dict[str, str]) -> str:
 def main() -> None:
     cells = stability_map.read(reference_runs(SENSITIVITY))
     stability_map.write(cells, ROOT / "docs" / "images" / "stability-map.png")
-    found = headlines(reference_runs()) | {"stability map": stability_map.to_markdown(cells)}
+    found = every_table(cells)
     for name in PAGES:
         path = ROOT / name
         path.write_text(filled(path.read_text(encoding="utf-8"), found), encoding="utf-8")

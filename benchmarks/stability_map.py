@@ -77,7 +77,7 @@ def draw(cells: Cells) -> Figure:
         axis.imshow(gains, cmap="RdBu", norm=norm, aspect="auto")
         for y, row in enumerate(grid):
             for x, cell in enumerate(row):
-                ink = "white" if cell and abs(norm(cell.gain) - 0.5) > 0.35 else "black"
+                ink = "white" if cell and abs(norm(cell.gain) - 0.5) > 0.3 else "black"
                 axis.text(x, y, str(cell or "–").replace(" (", "\n("), ha="center", va="center", color=ink)
         axis.set_xticks(range(len(FACTORS)), list(FACTORS.values()))
         axis.set_yticks(range(len(names)), names)

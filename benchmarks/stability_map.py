@@ -32,8 +32,9 @@ class Cell(NamedTuple):
     seeds: int
 
     def __str__(self) -> str:
-        share = "" if self.collapsed == self.seeds else f"{self.collapsed} of {self.seeds} "
-        return f"{self.gain:+.2f}" + (f" ({share}collapsed)" if self.collapsed else "")
+        if self.seeds > 1:
+            return f"{self.gain:+.2f} ({self.collapsed} of {self.seeds} collapsed)"
+        return f"{self.gain:+.2f}" + (" (collapsed)" if self.collapsed else "")
 
 
 Cells = dict[tuple[str, str, str], Cell]

@@ -7,7 +7,7 @@ In this order: the settings, which make an ``Outline``; then the files that it n
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.util import find_spec
 
 from rfbench import plugins
@@ -28,6 +28,12 @@ class Totals:
     training_forwards: int
     training_backwards: int
     evaluation_forwards: int
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    def part(self, share: float) -> Totals:
+        return Totals(*(round(share * count) for count in astuple(self)))
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,22 @@ def test_a_failed_run_does_not_stop_the_others_and_a_second_sweep_does_only_what
     ] * 2
 
 
+def test_the_dry_run_counts_what_the_unfinished_runs_would_spend(
+    suite_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--suite", str(suite_file), "--out", str(tmp_path / "out")]
+    assert exit_code(["run", "rwr", *options, "--seed", "1"]) == 0
+    capsys.readouterr()
+    assert exit_code(["sweep", "rwr", *options, "--seeds", "0-2", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 of 3 runs finished (1 of them before)" in printed
+    [(run, content)] = _run_files(tmp_path / "out").items()
+    assert run.parent.name == "seed-1"
+    counters = json.loads(content)["counters"]
+    for name in ("reward_queries", "unet_forwards", "unet_backwards"):
+        assert f" {2 * counters[name]:,} " in printed
+
+
 def test_an_interrupted_sweep_interrupts_its_runs_and_goes_on_when_it_is_given_again(
     suite_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

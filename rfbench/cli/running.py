@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +15,8 @@ from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, progr
 from rfbench.errors import InputError, RfbenchError
 
 if TYPE_CHECKING:
-    from rfbench.plan import Outline
+    from rfbench.plan import Outline, Totals
+    from rfbench.sweep import Job, Lane
 
 
 @app.command()
@@ -68,6 +72,9 @@ def sweep(
     ] = None,
     overrides: Overrides = None,
     plugin: Plugins = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print which runs are left and what they would spend, and stop.")
+    ] = False,
 ) -> None:
     """Run algorithms x suites x seeds, one process per core or GPU. The same command goes on where it was stopped."""
     quiet_libraries()
@@ -83,9 +90,13 @@ def sweep(
         variations=vary or [],
         plugins=plugin or [],
     )
+    lanes = sweeping.make_lanes(jobs)
+    if dry_run:
+        _print_sweep(made, lanes)
+        return
     stopwatch = sweeping.Stopwatch()
     with sweeping.Display(made, console) as display:
-        outcomes = sweeping.run_jobs(made, sweeping.make_lanes(jobs), display)
+        outcomes = sweeping.run_jobs(made, lanes, display)
     console.print(f"{sweeping.summary(made, outcomes)}; {stopwatch.spent()}", highlight=False, soft_wrap=True)
     failed = sum(outcome.error is not None for outcome in outcomes)
     if failed:
@@ -101,6 +112,30 @@ def _seeds(text: str) -> list[int]:
         raise InputError(f"--seeds {text}: expected such as 0-4, or 0,2,7") from None
 
 
+def _print_sweep(jobs: Sequence[Job], lanes: Sequence[Lane]) -> None:
+    """How far each run is, and what the unfinished ones would spend."""
+    from rfbench import sweep as sweeping
+
+    finished = [sweeping.Outcome(job, None, skipped=True) for job in jobs if job.finished]
+    console.print(sweeping.render(jobs, finished))
+    left = [job for job in jobs if not job.finished]
+    if not left:
+        return
+    table = Table(title="What is left", title_justify="left", show_header=False)
+    _add_totals(table, reduce(add, map(sweeping.unspent, left)))
+    hours, threads = sweeping.estimated_hours(left, lanes), lanes[0].threads
+    table.add_row("runs at a time", f"{len(lanes)}, on {threads} thread{'s' if threads > 1 else ''} each")
+    table.add_row("estimated time", f"{hours:.1f} hours of network calls at this machine's speed")
+    console.print(table)
+
+
+def _add_totals(table: Table, totals: Totals) -> None:
+    table.add_row("reward queries", f"{totals.reward_queries:,}")
+    table.add_row("UNet forwards, training", f"{totals.training_forwards:,}")
+    table.add_row("UNet backwards, training", f"{totals.training_backwards:,}")
+    table.add_row("UNet forwards, evaluation", f"{totals.evaluation_forwards:,}")
+
+
 def _print_costs(outline: Outline) -> None:
     """What a run would spend: counted, and timed where the files are there."""
     from rfbench.plan import command_line_name
@@ -112,10 +147,7 @@ def _print_costs(outline: Outline) -> None:
         title=f"{outline.label} on {suite.name}, {suite.epochs} epochs", title_justify="left", show_header=False
     )
     table.add_row("prompts x images per epoch", f"{outline.prompts_per_epoch} x {outline.settings.images_per_prompt}")
-    table.add_row("reward queries", f"{totals.reward_queries:,}")
-    table.add_row("UNet forwards, training", f"{totals.training_forwards:,}")
-    table.add_row("UNet backwards, training", f"{totals.training_backwards:,}")
-    table.add_row("UNet forwards, evaluation", f"{totals.evaluation_forwards:,}")
+    _add_totals(table, totals)
     if plan is None:
         table.add_row("estimated time and memory", "not measured: files are missing")
     else:

@@ -4,7 +4,8 @@ The folders are the sweep's only state. What is finished there is skipped, what 
 fails does not stop the others. So the same command, given again, goes on.
 """
 
-from rfbench.sweep.display import Display, summary
+from rfbench.sweep.costs import estimated_hours, unspent
+from rfbench.sweep.display import Display, render, summary
 from rfbench.sweep.jobs import Job, make_jobs
 from rfbench.sweep.lanes import Lane, Outcome, make_lanes, run_jobs
 from rfbench.sweep.stopwatch import Stopwatch
@@ -15,8 +16,11 @@ __all__ = [
     "Lane",
     "Outcome",
     "Stopwatch",
+    "estimated_hours",
     "make_jobs",
     "make_lanes",
+    "render",
     "run_jobs",
     "summary",
+    "unspent",
 ]

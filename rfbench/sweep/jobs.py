@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,23 @@ class Job:
     """One run of a sweep.
 
     Attributes:
+        plan: what it runs, of another seed.
         arguments: of the ``rfbench`` command that makes it.
         folder: where it lives; what it prints goes into a file beside it.
     """
 
-    suite: str
-    label: str
+    plan: Plan = field(compare=False, repr=False)
     seed: int
     arguments: tuple[str, ...]
     folder: Path
+
+    @property
+    def suite(self) -> str:
+        return self.plan.suite.name
+
+    @property
+    def label(self) -> str:
+        return self.plan.label
 
     @property
     def log(self) -> Path:
@@ -41,6 +49,10 @@ class Job:
     def status(self) -> dict[str, Any]:
         """The run's ``run.json``; empty before it starts."""
         return RunFolder(self.folder, writer=False).read_run() or {}
+
+    @property
+    def finished(self) -> bool:
+        return self.status().get("status") == "finished"
 
 
 def make_jobs(
@@ -74,7 +86,7 @@ def make_jobs(
             check_same_experiment(earlier, plan, folder)
         arguments = ["run", plan.label, "--suite", name, "--seed", str(seed), "--out", str(out), "--resume", *options]
         arguments += [part for text in sets for part in ("--set", text)]
-        jobs.append(Job(plan.suite.name, plan.label, seed, tuple(arguments), folder))
+        jobs.append(Job(plan, seed, tuple(arguments), folder))
     return jobs
 
 

@@ -77,7 +77,7 @@ def _outcomes(futures: list[Future[Outcome]]) -> list[Outcome]:
 
 
 def _run(job: Job, free: queue.SimpleQueue[Lane], children: _Children) -> Outcome:
-    if job.status().get("status") == "finished":
+    if job.finished:
         return Outcome(job, None, skipped=True)
     lane = free.get()
     try:

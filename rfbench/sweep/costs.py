@@ -1,0 +1,28 @@
+"""What a sweep has still to spend: its dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from rfbench.estimate import measure
+from rfbench.plan import Totals
+from rfbench.sweep.jobs import Job
+from rfbench.sweep.lanes import Lane
+
+
+def unspent(job: Job) -> Totals:
+    """The share of a run that its remaining epochs are."""
+    status, totals = job.status(), job.plan.totals()
+    return totals.part(1 - status["epoch"] / status["epochs"]) if status else totals
+
+
+def estimated_hours(jobs: Sequence[Job], lanes: Sequence[Lane]) -> float:
+    """Hours of network calls that unfinished ``jobs`` take on ``lanes``.
+
+    Each suite's model is timed on a lane's number of threads.
+    """
+    torch.set_num_threads(lanes[0].threads)
+    speeds = {suite: measure(plan) for suite, plan in {job.suite: job.plan for job in jobs}.items()}
+    return sum(speeds[job.suite].seconds(unspent(job)) for job in jobs) / len(lanes) / 3600

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +18,16 @@ from rfbench.cli import exit_code
 from tests import tiny
 
 
+def arguments(suite: Path, out: Path, *options: str, label: str = "prdp") -> list[str]:
+    pairs = ["--set", f"algorithms.{label}.images_per_prompt=2"]
+    return ["run", label, "--suite", str(suite), "--out", str(out), *pairs, *options]
+
+
 def launch(
     processes: int, suite: Path, out: Path, *options: str, label: str = "prdp"
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += ["-m", "rfbench", "run", label, "--suite", str(suite), "--out", str(out), *options]
-    command += ["--set", f"algorithms.{label}.images_per_prompt=2"]
+    command += ["-m", "rfbench", *arguments(suite, out, *options, label=label)]
     return subprocess.run(
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
     )
@@ -35,13 +40,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("label", tiny.ALGORITHMS)
 def test_number_of_processes_does_not_matter(suite_file: Path, tmp_path: Path, label: str) -> None:
-    """Three processes share four prompts unevenly."""
-    folders = []
-    for processes in (1, 2, 3):
+    """A run without a launcher is the measure; three processes share four prompts unevenly."""
+    assert exit_code(arguments(suite_file, tmp_path / "1", label=label)) == 0
+    for processes in (2, 3):
         result = launch(processes, suite_file, tmp_path / str(processes), label=label)
         assert result.returncode == 0, result.stderr
-        folders.append(tmp_path / str(processes) / "mine" / label / "seed-0")
-    first, *others = folders
+    first, *others = (tmp_path / str(processes) / "mine" / label / "seed-0" for processes in (1, 2, 3))
     records = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
     for other in others:
         for ours, theirs in zip(records, (other / "metrics.jsonl").read_text().splitlines(), strict=True):
@@ -60,7 +64,7 @@ def test_resume_on_the_same_number_and_refusal_on_another(suite_file: Path, tmp_
     out = tmp_path / "out"
     whole = launch(2, suite_file, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
-    assert launch(2, suite_file, out).returncode == 0
+    shutil.copytree(tmp_path / "whole", out)
     record_path = out / "mine" / "prdp" / "seed-0" / "run.json"
     record = json.loads(record_path.read_text())
     record_path.write_text(json.dumps(record | {"status": "interrupted"}))
@@ -75,8 +79,7 @@ def test_resume_on_the_same_number_and_refusal_on_another(suite_file: Path, tmp_
 def test_another_number_of_processes_than_asked_for(
     suite_file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    arguments = ["run", "prdp", "--suite", str(suite_file), "--set", "compute.processes=2", "--out", str(tmp_path)]
-    assert exit_code([*arguments, "--set", "algorithms.prdp.images_per_prompt=2"]) == 2
+    assert exit_code(arguments(suite_file, tmp_path, "--set", "compute.processes=2")) == 2
     assert "2 processes were asked for and 1 were launched" in " ".join(capsys.readouterr().err.split())
 
 

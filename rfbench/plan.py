@@ -33,6 +33,7 @@ class Totals:
         return Totals(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
     def part(self, share: float) -> Totals:
+        """What ``share`` of the run, from 0 to 1, spends."""
         return Totals(*(round(share * count) for count in astuple(self)))
 
 

@@ -14,7 +14,7 @@ from tests.report.run_writer import SUITE, write_run
 
 ROOT = Path(__file__).parent.parent
 SHORT = ("epochs=30", "evaluation.every=5")
-SENSITIVITY = {
+MAP_OVERRIDES = {
     "sensitivity": (*SHORT, "name=sensitivity"),
     "sensitivity-noisy": (*SHORT, "name=sensitivity-noisy", "reward_noise=1.25"),
 }
@@ -37,7 +37,7 @@ def test_every_reference_run_is_finished_of_clean_code_and_of_the_suite_as_it_is
         assert run["status"] == "finished", folder
         assert len(run["git_commit"]) == 40, folder  # no "-dirty"
         name = run["suite"]["name"]
-        suite = load_suite("large-shapes", SENSITIVITY[name]) if name in SENSITIVITY else load_suite(name)
+        suite = load_suite("large-shapes", MAP_OVERRIDES[name]) if name in MAP_OVERRIDES else load_suite(name)
         assert run["suite_hash"] == suite.hash, folder
 
 

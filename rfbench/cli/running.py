@@ -116,13 +116,13 @@ def _print_sweep(jobs: Sequence[Job], lanes: Sequence[Lane]) -> None:
     """How far each run is, and what the unfinished ones would spend."""
     from rfbench import sweep as sweeping
 
-    finished = [sweeping.Outcome(job, None, skipped=True) for job in jobs if job.finished]
-    console.print(sweeping.render(jobs, finished))
-    left = [job for job in jobs if not job.finished]
+    finished = {job: sweeping.Outcome(job, None, skipped=True) for job in jobs if job.finished}
+    console.print(sweeping.render(jobs, list(finished.values())))
+    left = {job: sweeping.unspent(job) for job in jobs if job not in finished}
     if not left:
         return
     table = Table(title="What is left", title_justify="left", show_header=False)
-    _add_totals(table, reduce(add, map(sweeping.unspent, left)))
+    _add_totals(table, reduce(add, left.values()))
     hours, threads = sweeping.estimated_hours(left, lanes), lanes[0].threads
     table.add_row("runs at a time", f"{len(lanes)}, on {threads} thread{'s' if threads > 1 else ''} each")
     table.add_row("estimated time", f"{hours:.1f} hours of network calls at this machine's speed")

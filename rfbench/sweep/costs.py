@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -18,11 +18,11 @@ def unspent(job: Job) -> Totals:
     return totals.part(1 - status["epoch"] / status["epochs"]) if status else totals
 
 
-def estimated_hours(jobs: Sequence[Job], lanes: Sequence[Lane]) -> float:
-    """Hours of network calls that unfinished ``jobs`` take on ``lanes``.
+def estimated_hours(left: Mapping[Job, Totals], lanes: Sequence[Lane]) -> float:
+    """Hours of network calls on ``lanes`` for what each job has ``left``.
 
     Each suite's model is timed on a lane's number of threads.
     """
     torch.set_num_threads(lanes[0].threads)
-    speeds = {suite: measure(plan) for suite, plan in {job.suite: job.plan for job in jobs}.items()}
-    return sum(speeds[job.suite].seconds(unspent(job)) for job in jobs) / len(lanes) / 3600
+    speeds = {suite: measure(plan) for suite, plan in {job.suite: job.plan for job in left}.items()}
+    return sum(speeds[job.suite].seconds(totals) for job, totals in left.items()) / len(lanes) / 3600

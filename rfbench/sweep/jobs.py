@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,11 @@ class Job:
     """One run of a sweep.
 
     Attributes:
-        plan: what it runs, of another seed.
         arguments: of the ``rfbench`` command that makes it.
         folder: where it lives; what it prints goes into a file beside it.
     """
 
     plan: Plan = field(compare=False, repr=False)
-    seed: int
     arguments: tuple[str, ...]
     folder: Path
 
@@ -38,6 +36,10 @@ class Job:
     @property
     def label(self) -> str:
         return self.plan.label
+
+    @property
+    def seed(self) -> int:
+        return self.plan.seed
 
     @property
     def log(self) -> Path:
@@ -86,7 +88,7 @@ def make_jobs(
             check_same_experiment(earlier, plan, folder)
         arguments = ["run", plan.label, "--suite", name, "--seed", str(seed), "--out", str(out), "--resume", *options]
         arguments += [part for text in sets for part in ("--set", text)]
-        jobs.append(Job(plan, seed, tuple(arguments), folder))
+        jobs.append(Job(replace(plan, seed=seed), tuple(arguments), folder))
     return jobs
 
 

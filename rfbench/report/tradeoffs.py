@@ -108,7 +108,8 @@ def _draw_gains(axis: Axes, panel: pl.DataFrame, styles: Styles) -> None:
         y += 0.6
     axis.axvline(0, **BASE_LINE)
     axis.set_yticks(ticks, labels)
-    axis.invert_yaxis()
+    axis.set_ylim(ticks[-1] + 0.6, -0.6)  # the first on top, and room for whole markers
+    axis.margins(x=0.08)
     axis.grid(False, axis="y")
 
 

@@ -22,10 +22,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rfbench.algorithm import Algorithm, Capabilities, Cost
-from rfbench.learner import Learner
-from rfbench.rollout import Rollout
-from rfbench.suite import Settings
+from rfbench.core.algorithm import Algorithm, Capabilities, Cost
+from rfbench.core.learner import Learner
+from rfbench.core.rollout import Rollout
+from rfbench.suite.settings import Settings
 
 
 class DDPOConfig(Settings):

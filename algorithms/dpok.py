@@ -24,11 +24,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from rfbench.algorithm import Algorithm, Cost
-from rfbench.learner import Learner
-from rfbench.rollout import Rollout
-from rfbench.schedule import log_density
-from rfbench.suite import Settings
+from rfbench.core.algorithm import Algorithm, Cost
+from rfbench.core.learner import Learner
+from rfbench.core.rollout import Rollout
+from rfbench.core.schedule import log_density
+from rfbench.suite.settings import Settings
 
 
 class DPOKConfig(Settings):

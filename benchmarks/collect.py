@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rfbench.suite import suite_names
+from rfbench.suite.loading import suite_names
 
 RECORDS = ("run.json", "metrics.jsonl", "evals.jsonl")
 MEGABYTES = 15

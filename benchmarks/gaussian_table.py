@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from rfbench.checkpoint import load_latest
-from rfbench.gaussian import closed_forms, world
-from rfbench.models.gaussian import Gaussian, GaussianConfig
-from rfbench.plan import Plan, make_plan
-from rfbench.policy import Policy
-from rfbench.progress import Lines
-from rfbench.schedule import make_schedule
-from rfbench.suite import load_suite
-from rfbench.trainer import train
+from rfbench.core.policy import Policy
+from rfbench.core.schedule import make_schedule
+from rfbench.planning.plan import Plan, make_plan
+from rfbench.running.checkpoint import load_latest
+from rfbench.running.progress import Lines
+from rfbench.running.trainer import train
+from rfbench.suite.loading import load_suite
+from rfbench.worlds.gaussian import closed_forms, world
+from rfbench.worlds.gaussian.model import Gaussian, GaussianConfig
 
 SEEDS = (0, 1, 2)
 HEADER = (

@@ -22,11 +22,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rfbench.plan import make_plan
-from rfbench.progress import Quiet
-from rfbench.records import RunFolder
-from rfbench.suite import load_suite
-from rfbench.trainer import train
+from rfbench.planning.plan import make_plan
+from rfbench.running.folder import RunFolder
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
+from rfbench.suite.loading import load_suite
 
 FOLDER = Path(__file__).parent / "golden"
 ALGORITHMS = ("prdp", "ddpo", "dpok", "rwr")

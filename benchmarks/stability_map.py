@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rfbench.report import estimate, load, stability
-from rfbench.report.plots import PAGE_WIDTH, plotting
-from rfbench.report.selection import select_finished
-from rfbench.report.tables import markdown_row
+from rfbench.report.analysis.selection import select_finished
+from rfbench.report.render.plots import PAGE_WIDTH, plotting
+from rfbench.report.render.tables import markdown_row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfbench.report import compare
-from rfbench.report.headline import tables
+from rfbench.report.render.headline import tables
 from rfbench_benchmarks import stability_map
 
 ROOT = Path(__file__).parent.parent

@@ -1,5 +1,10 @@
 """The errors that rfbench raises on purpose; their messages are part of the interface."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class RfbenchError(Exception):
     """Something went wrong that the user should read about without a traceback (exit code 1)."""
@@ -23,3 +28,9 @@ class DamagedFileError(RfbenchError):
 
 class ExhaustedError(RfbenchError):
     """Memory or disk ran out: where, how much there was, and which setting to change."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``" (did you mean 'prdp'?)"``, or an empty string when nothing is near."""
+    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
+    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""

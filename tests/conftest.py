@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfbench import plugins
-from rfbench.suite import Suite
+from rfbench.plugins import registry
+from rfbench.suite.suite import Suite
 from tests import tiny
 
 torch.set_num_threads(1)  # the tests run in parallel processes
@@ -19,7 +19,7 @@ torch.set_num_threads(1)  # the tests run in parallel processes
 def _forget_plugin_files() -> Iterator[None]:
     """No test sees the plugins that another one added."""
     yield
-    for known in plugins._from_files.values():
+    for known in registry._from_files.values():
         known.clear()
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from rfbench.calibrate import calibrate, rows
 from rfbench.cli import exit_code
-from rfbench.plan import make_plan
-from rfbench.progress import Quiet
-from rfbench.suite import Suite, load_suite
-from rfbench.trainer import train
+from rfbench.inference.calibrate import calibrate, rows
+from rfbench.planning.plan import make_plan
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
+from rfbench.suite.loading import load_suite
+from rfbench.suite.suite import Suite
 from tests.test_fetch import said
 
 

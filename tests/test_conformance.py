@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from rfbench import plugins
-from rfbench.testing import CHECKS
+from rfbench.plugins import registry
+from rfbench.testing.conformance import CHECKS
 
 SMALLER = {"dpok": ["algorithms.dpok.config.batch_size=16", "algorithms.dpok.config.value_batch_size=64"]}
 
 
 @pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("algorithm", plugins.names("algorithms"))
+@pytest.mark.parametrize("algorithm", registry.names("algorithms"))
 def test_conformance(algorithm: str, check: Callable[..., None], tmp_path: Path) -> None:
     check(algorithm, tmp_path, SMALLER.get(algorithm, ()))

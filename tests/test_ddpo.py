@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfbench.rollout import Rollout
+from rfbench.core.rollout import Rollout
 from rfbench_algorithms.ddpo import DDPO, DDPOConfig, ddpo_loss
 
 values = st.floats(-3, 3, allow_nan=False)

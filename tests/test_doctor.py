@@ -16,10 +16,10 @@ from rfbench.cli import exit_code
 from rfbench.doctor.device import Demand, Gpu, demand, device_problem
 from rfbench.doctor.files import examine, format_problem
 from rfbench.doctor.libraries import libraries
-from rfbench.memory import Component
-from rfbench.plan import make_outline
-from rfbench.sources import Need, Source
-from rfbench.suite import load_suite
+from rfbench.hub.sources import Need, Source
+from rfbench.planning.memory import Component
+from rfbench.planning.plan import make_outline
+from rfbench.suite.loading import load_suite
 from tests.hub import COMMIT, Hub
 from tests.test_fetch import fetch, files, here, hub, said  # noqa: F401  # fixtures of a hub on this machine
 

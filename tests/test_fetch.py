@@ -16,8 +16,8 @@ import pytest
 from huggingface_hub import constants
 
 from rfbench.cli import exit_code
-from rfbench.fetch import explain
-from rfbench.sources import Source
+from rfbench.hub.fetch import explain
+from rfbench.hub.sources import Source
 from tests.hub import COMMIT, Hub, HubServer
 
 SUITE = """

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from rfbench.cli.scaffold import new_algorithm
 from rfbench.errors import InputError
-from rfbench.scaffold import new_algorithm
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from rfbench.cli import exit_code
+from rfbench.core.evaluation import _Pictures
+from rfbench.core.processes import Processes
 from rfbench.errors import InputError
-from rfbench.evaluation import _Pictures
-from rfbench.judging import evaluate_run, judge
-from rfbench.plan import make_plan
-from rfbench.processes import Processes
-from rfbench.progress import Quiet
-from rfbench.suite import Suite
-from rfbench.trainer import train
+from rfbench.inference.evaluate import evaluate_run, judge
+from rfbench.planning.plan import make_plan
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
+from rfbench.suite.suite import Suite
 from tests import tiny
 
 SETS: dict[str, Any] = {

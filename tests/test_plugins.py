@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from rfbench import plugins
-from rfbench.algorithm import Algorithm, Cost
+from rfbench.core.algorithm import Algorithm, Cost
+from rfbench.core.learner import Learner
+from rfbench.core.rollout import Rollout
 from rfbench.errors import InputError, InterfaceError, NonFiniteError
-from rfbench.learner import Learner
-from rfbench.rollout import Rollout
-from rfbench.suite import Suite
+from rfbench.plugins import registry
+from rfbench.suite.suite import Suite
 from tests import tiny
 from tests.test_cli import rfbench
 
@@ -83,18 +83,18 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: str | None, message:
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match=message):
-        plugins.add_file(path)
+        registry.add_file(path)
 
 
 def test_a_broken_package_is_named_and_the_others_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entries = plugins._entries("algorithms")
+    entries = registry._entries("algorithms")
     broken = {
         "absent": EntryPoint("absent", "no_such_module:Mine", "rfbench.algorithms"),
         "other": EntryPoint("other", "rfbench.rewards.jpeg:JpegCompressibility", "rfbench.algorithms"),
     }
-    monkeypatch.setattr(plugins, "_entries", lambda kind: entries | broken if kind == "algorithms" else {})
+    monkeypatch.setattr(registry, "_entries", lambda kind: entries | broken if kind == "algorithms" else {})
     assert rfbench("list", "algorithms") == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "the algorithm 'absent' (no_such_module:Mine) cannot be imported: ModuleNotFoundError" in printed

@@ -10,8 +10,8 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from rfbench.errors import InputError
-from rfbench.suite import Suite
-from rfbench.trainer import Run
+from rfbench.running.trainer import Run
+from rfbench.suite.suite import Suite
 from tests import tiny
 
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rfbench.rollout import Rollout
-from rfbench.suite import Suite
-from rfbench.trainer import Run
+from rfbench.core.rollout import Rollout
+from rfbench.running.trainer import Run
+from rfbench.suite.suite import Suite
 from rfbench_algorithms.prdp import PRDP, PRDPConfig, prdp_loss
 from tests import tiny
 

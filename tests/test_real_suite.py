@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rfbench.cli import exit_code
-from rfbench.learner import Learner
+from rfbench.core.learner import Learner
 from tests import tiny
 from tests.rewards.tiny import make_clip, make_hpsv2
 from tests.test_fetch import said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rfbench.suite import load_suite
+from rfbench.suite.loading import load_suite
 from rfbench_benchmarks import stability_map, tables
 from rfbench_benchmarks.collect import MEGABYTES, collect
 from tests.report.run_writer import SUITE, write_run

@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from rfbench.core.schedule import NoiseSchedule, kl_divergence, log_density, make_schedule
 from rfbench.errors import InputError
-from rfbench.schedule import NoiseSchedule, kl_divergence, log_density, make_schedule
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 

@@ -8,8 +8,8 @@ import pytest
 
 from rfbench.cli import exit_code
 from rfbench.errors import InputError
-from rfbench.sources import Source
-from rfbench.suite import load_suite
+from rfbench.hub.sources import Source
+from rfbench.suite.loading import load_suite
 from tests.test_fetch import PLUGINS, SUITE, said
 
 

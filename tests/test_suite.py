@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from rfbench import plugins
+from rfbench.core.prompts import PromptSet, epoch_prompts
 from rfbench.errors import InputError
-from rfbench.plan import make_outline, make_plan
-from rfbench.prompts.base import PromptSet, epoch_prompts
-from rfbench.suite import Suite, load_suite, suite_names
+from rfbench.planning.plan import make_outline, make_plan
+from rfbench.plugins import registry
+from rfbench.suite.loading import load_suite, suite_names
+from rfbench.suite.suite import Suite
 from tests import tiny
 
 
@@ -161,9 +162,9 @@ def test_epoch_prompts_are_distinct_and_new_until_the_pass_ends() -> None:
 
 
 def test_every_registered_plugin_can_be_imported_and_says_what_it_is() -> None:
-    for kind in plugins.KINDS:
-        for name in plugins.names(kind):
-            assert plugins.find(kind, name).__doc__, f"{kind} {name} has no docstring"
+    for kind in registry.KINDS:
+        for name in registry.names(kind):
+            assert registry.find(kind, name).__doc__, f"{kind} {name} has no docstring"
 
 
 def test_unlisted_algorithms_run_with_defaults(pipeline: Path, prompt_file: Path) -> None:

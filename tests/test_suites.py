@@ -12,11 +12,12 @@ import polars as pl
 import pytest
 
 from rfbench.errors import InputError
-from rfbench.plan import make_outline, make_plan
-from rfbench.progress import Quiet
-from rfbench.report.paper import base_row
-from rfbench.suite import Suite, load_suite
-from rfbench.trainer import train
+from rfbench.planning.plan import make_outline, make_plan
+from rfbench.report.analysis.paper import base_row
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
+from rfbench.suite.loading import load_suite
+from rfbench.suite.suite import Suite
 
 
 class Setting(NamedTuple):
@@ -125,7 +126,7 @@ def test_every_set_has_its_row_in_the_paper(name: str) -> None:
 
 def test_the_base_row_is_that_of_the_papers_tables() -> None:
     """Against a reading of the shipped file that shares nothing with the one tested."""
-    text = (resources.files("rfbench.report") / "data" / "prdp_results.csv").read_text()
+    text = (resources.files("rfbench.report.analysis") / "data" / "prdp_results.csv").read_text()
     rows = [row for row in csv.reader(line for line in text.splitlines() if not line.startswith("#"))][1:]
     table_2 = {
         (prompts, reward): float(value)

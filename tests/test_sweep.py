@@ -14,7 +14,7 @@ import pytest
 
 from rfbench.cli import exit_code
 from rfbench.errors import InputError
-from rfbench.sweep import make_jobs
+from rfbench.sweeps import make_jobs
 
 BROKEN = """
 from rfbench.algorithm import Algorithm, Cost

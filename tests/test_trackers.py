@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rfbench import checkpoint, plan
 from rfbench.errors import InputError
-from rfbench.suite import Suite
+from rfbench.planning import plan
+from rfbench.running import checkpoint
+from rfbench.suite.suite import Suite
 from tests.test_trainer import assert_same_run, run
 
 # A stand-in for the package: what is logged goes to a file as JSON lines.

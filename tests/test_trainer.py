@@ -14,16 +14,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rfbench import checkpoint, rollout
-from rfbench.checkpoint import load_latest
+from rfbench.core import rollout
+from rfbench.core.learner import Learner
 from rfbench.errors import DamagedFileError, InputError, NonFiniteError
-from rfbench.learner import Learner
-from rfbench.progress import Quiet
-from rfbench.records import RunFolder
-from rfbench.report import paper
+from rfbench.report.analysis import paper
 from rfbench.rewards.jpeg import JpegIncompressibility
-from rfbench.suite import Budget, Suite
-from rfbench.trainer import train
+from rfbench.running import checkpoint
+from rfbench.running.checkpoint import load_latest
+from rfbench.running.folder import RunFolder
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
+from rfbench.suite.suite import Budget, Suite
 from tests import tiny
 
 

@@ -10,11 +10,11 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from rfbench import trainer
-from rfbench.plan import Plan, make_plan
-from rfbench.processes import Processes
-from rfbench.suite import Suite
-from rfbench.trainer import Run
+from rfbench.core.processes import Processes
+from rfbench.planning.plan import Plan, make_plan
+from rfbench.running import trainer
+from rfbench.running.trainer import Run
+from rfbench.suite.suite import Suite
 
 ALGORITHMS = ("prdp", "ddpo", "dpok", "rwr")
 SUITE_FILE = """

@@ -28,17 +28,17 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from rfbench.condition import stack
-from rfbench.learner import Learner
-from rfbench.meter import Meter
+from rfbench.core.conditioning import stack
+from rfbench.core.learner import Learner
+from rfbench.core.meter import Meter
+from rfbench.core.policy import Policy, make_policy
+from rfbench.core.processes import Processes
+from rfbench.core.prompts import epoch_prompts
+from rfbench.core.reward import Reward
+from rfbench.core.rollout import RolloutSampler
 from rfbench.models.stable_diffusion import DEFAULT_PATH
-from rfbench.plan import Plan, make_outline
-from rfbench.policy import Policy, make_policy
-from rfbench.processes import Processes
-from rfbench.prompts.base import epoch_prompts
-from rfbench.rewards.base import Reward
-from rfbench.rollout import RolloutSampler
-from rfbench.suite import load_suite
+from rfbench.planning.plan import Plan, make_outline
+from rfbench.suite.loading import load_suite
 
 SAMPLE_BATCH, TRAIN_BATCH = 8, 4  # of the plain way
 PHASES = ("sample", "reference", "decode", "update")

@@ -25,8 +25,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from rfbench.parts import find_part
-from rfbench.suite import Plugin
+from rfbench.plugins.component import find_part
+from rfbench.suite.suite import Plugin
 from tests.rewards import tiny
 
 NAMES = ("hpsv2", "pickscore", "clipscore", "aesthetic", "imagereward", "jpeg-compressibility")

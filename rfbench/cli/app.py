@@ -15,7 +15,7 @@ from rich.markup import escape
 from rfbench.errors import InputError, RfbenchError
 
 if TYPE_CHECKING:
-    from rfbench.progress import Progress
+    from rfbench.running.progress import Progress
 
 app = typer.Typer(
     help="Compare black-box reward-finetuning algorithms for diffusion models.",
@@ -44,9 +44,9 @@ Plugins = Annotated[
 
 def add_plugins(files: list[Path] | None) -> None:
     for file in files or []:
-        from rfbench import plugins
+        from rfbench.plugins import registry
 
-        plugins.add_file(file)
+        registry.add_file(file)
 
 
 def is_main_process() -> bool:
@@ -56,7 +56,7 @@ def is_main_process() -> bool:
 
 def progress(*, live: bool = False) -> Progress:
     """What the command shows of its work; ``live``: on a terminal, a display in place of lines."""
-    from rfbench.progress import Lines, LiveDisplay, Quiet
+    from rfbench.running.progress import Lines, LiveDisplay, Quiet
 
     if not is_main_process():
         return Quiet()

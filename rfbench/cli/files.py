@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, quiet_libraries
-from rfbench.suite import load_suite
+from rfbench.suite.loading import load_suite
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a .toml file.", metavar="SUITE")]
 
@@ -18,7 +18,7 @@ def fetch(suite: SuiteName, overrides: Overrides = None, plugin: Plugins = None)
     """Download exactly what a suite needs and this disk lacks. Ended early, the same command goes on."""
     loaded = load_suite(suite, overrides or [])
     add_plugins(plugin)
-    from rfbench.parts import suite_parts
+    from rfbench.planning.parts import suite_parts
 
     needs = suite_parts(loaded).needs()
     if not needs:
@@ -29,7 +29,7 @@ def fetch(suite: SuiteName, overrides: Overrides = None, plugin: Plugins = None)
         return
     from huggingface_hub import constants
 
-    from rfbench import fetch as fetching
+    from rfbench.hub import fetch as fetching
 
     downloads = fetching.size_up(needs, suite)
     table = Table(title="to download", title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -71,7 +71,7 @@ def doctor(
     found = diagnose(loaded, checksum=checksum)
     speed = None
     if measure and found.can_run and found.outlines:
-        from rfbench.estimate import measure as measure_speed
+        from rfbench.running.timing import measure as measure_speed
 
         speed = measure_speed(found.outlines[0].open())
     console.print(render(found, speed))

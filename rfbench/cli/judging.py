@@ -13,7 +13,7 @@ from rich.table import Table
 from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, is_main_process, progress, quiet_libraries
 
 if TYPE_CHECKING:
-    from rfbench.calibrate import Row
+    from rfbench.inference.calibrate import Row
 
 
 class TierChoice(str, Enum):
@@ -33,7 +33,7 @@ def evaluate(
     """Evaluate a run's last checkpoint; the records go to TIER.jsonl in its folder."""
     quiet_libraries()
     add_plugins(plugin)
-    from rfbench.judging import evaluate_run
+    from rfbench.inference.evaluate import evaluate_run
 
     written = evaluate_run(run, tier.value, progress(), overrides or [])
     console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
@@ -50,14 +50,14 @@ def calibrate(
     plugin: Plugins = None,
 ) -> None:
     """Evaluate a suite's untouched base model, and show the gap to the paper's. Stopped, the same command goes on."""
-    from rfbench.suite import load_suite
+    from rfbench.suite.loading import load_suite
 
     loaded = load_suite(suite, overrides or [])
     quiet_libraries()
     add_plugins(plugin)
     import json
 
-    from rfbench import calibrate as calibration
+    from rfbench.inference import calibrate as calibration
 
     written = calibration.calibrate(loaded, tier.value, out, progress())
     if is_main_process():

@@ -20,7 +20,7 @@ def new_plugin(
     out: Annotated[Path | None, typer.Option(help="The new folder; by default the name, here.")] = None,
 ) -> None:
     """Write a small installable package with a working algorithm and its test."""
-    from rfbench.scaffold import new_algorithm
+    from rfbench.cli.scaffold import new_algorithm
 
     if kind != "algorithm":
         raise InputError(f"cannot write a new {kind!r}; it is `rfbench new algorithm NAME`")
@@ -36,11 +36,11 @@ def list_names(
     plugin: Plugins = None,
 ) -> None:
     """List what is installed."""
-    from rfbench import plugins
-    from rfbench.suggest import did_you_mean
-    from rfbench.suite import load_suite, suite_names
+    from rfbench.errors import did_you_mean
+    from rfbench.plugins import registry
+    from rfbench.suite.loading import load_suite, suite_names
 
-    kinds = (*plugins.KINDS, "suites")
+    kinds = (*registry.KINDS, "suites")
     if kind not in kinds:
         raise InputError(f"cannot list {kind!r}{did_you_mean(kind, kinds)}; it is one of {', '.join(kinds)}")
     add_plugins(plugin)
@@ -49,17 +49,17 @@ def list_names(
         for name in suite_names():
             table.add_row(name, load_suite(name).description)
     else:
-        for name in plugins.names(kind):
+        for name in registry.names(kind):
             table.add_row(name, _description(kind, name))
     console.print(table)
 
 
 def _description(kind: str, name: str) -> str:
     """The first line of a plugin's docstring, or why it cannot be used."""
-    from rfbench import plugins
+    from rfbench.plugins import registry
 
     try:
-        return (plugins.find(kind, name).__doc__ or "").strip().partition("\n")[0]
+        return (registry.find(kind, name).__doc__ or "").strip().partition("\n")[0]
     except InputError as error:
         return f"[red]{escape(str(error))}[/]"
 
@@ -70,7 +70,7 @@ def show(
     overrides: Overrides = None,
 ) -> None:
     """Print a suite with every default filled in, and its hash."""
-    from rfbench.suite import load_suite
+    from rfbench.suite.loading import load_suite
 
     loaded = load_suite(suite, overrides or [])
     console.print(f"{loaded.name} version {loaded.version}, hash {loaded.hash}", highlight=False)

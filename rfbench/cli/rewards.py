@@ -28,10 +28,11 @@ def check_reward(
     """Score a few pictures, and verify shape, precision, batching, and that each image meets its own prompt."""
     quiet_libraries()
     add_plugins(plugin)
-    from rfbench.parts import find_part
-    from rfbench.processes import Processes
+    from rfbench.core.processes import Processes
+    from rfbench.plugins.component import find_part
     from rfbench.rewards.check import check
-    from rfbench.suite import Compute, Plugin, apply_override
+    from rfbench.suite.loading import apply_override
+    from rfbench.suite.suite import Compute, Plugin
 
     data: dict[str, Any] = {"name": name}
     for option in options or []:

@@ -15,8 +15,8 @@ from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, progr
 from rfbench.errors import InputError, RfbenchError
 
 if TYPE_CHECKING:
-    from rfbench.plan import Outline, Totals
-    from rfbench.sweep import Job, Lane
+    from rfbench.planning.plan import Outline, Totals
+    from rfbench.sweeps import Job, Lane
 
 
 @app.command()
@@ -34,18 +34,18 @@ def run(
     """Finetune with one algorithm on one suite, in OUT/SUITE/ALGORITHM/seed-N."""
     if resume and overwrite:
         raise InputError("--resume goes on with a run and --overwrite starts over: give one of them")
-    from rfbench.suite import load_suite
+    from rfbench.suite.loading import load_suite
 
     loaded = load_suite(suite, overrides or [])
     quiet_libraries()
     add_plugins(plugin)
-    from rfbench.plan import make_outline
+    from rfbench.planning.plan import make_outline
 
     outline = make_outline(loaded, algorithm, seed)
     if dry_run:
         _print_costs(outline)
         return
-    from rfbench.trainer import train
+    from rfbench.running.trainer import train
 
     train(outline.open(), out, progress(live=True), resume=resume, overwrite=overwrite)
 
@@ -79,7 +79,7 @@ def sweep(
     """Run algorithms x suites x seeds, one process per core or GPU. The same command goes on where it was stopped."""
     quiet_libraries()
     add_plugins(plugin)
-    from rfbench import sweep as sweeping
+    from rfbench import sweeps as sweeping
 
     made = sweeping.make_jobs(
         suite,
@@ -114,7 +114,7 @@ def _seeds(text: str) -> list[int]:
 
 def _print_sweep(jobs: Sequence[Job], lanes: Sequence[Lane]) -> None:
     """How far each run is, and what the unfinished ones would spend."""
-    from rfbench import sweep as sweeping
+    from rfbench import sweeps as sweeping
 
     finished = {job: sweeping.Outcome(job, None, skipped=True) for job in jobs if job.finished}
     console.print(sweeping.render(jobs, list(finished.values())))
@@ -138,8 +138,8 @@ def _add_totals(table: Table, totals: Totals) -> None:
 
 def _print_costs(outline: Outline) -> None:
     """What a run would spend: counted, and timed where the files are there."""
-    from rfbench.plan import command_line_name
-    from rfbench.sources import missing
+    from rfbench.hub.sources import missing
+    from rfbench.planning.plan import command_line_name
 
     suite, totals, absent = outline.suite, outline.totals(), outline.missing_files()
     plan = None if absent else outline.open()
@@ -151,7 +151,7 @@ def _print_costs(outline: Outline) -> None:
     if plan is None:
         table.add_row("estimated time and memory", "not measured: files are missing")
     else:
-        from rfbench.estimate import measure
+        from rfbench.running.timing import measure
 
         speed = measure(plan)
         minutes = speed.seconds(totals) / 60

@@ -25,15 +25,16 @@ def sample_images(
     """Draw images of prompts with what a run trained."""
     quiet_libraries()
     add_plugins(plugin)
-    from rfbench import drawing, export
-    from rfbench.processes import Processes
-    from rfbench.suite import Compute
+    from rfbench.core.processes import Processes
+    from rfbench.inference import generate
+    from rfbench.running import weights
+    from rfbench.suite.suite import Compute
 
-    policy, suite = export.load_policy(run, Processes(Compute()).device)
-    pictures = drawing.sample(
+    policy, suite = weights.load_policy(run, Processes(Compute()).device)
+    pictures = generate.sample(
         policy, prompt, images=images, seed=seed, chunk_size=suite.compute.chunk_size, reference=base
     )
-    for path in drawing.save(pictures, prompt, images, out):
+    for path in generate.save(pictures, prompt, images, out):
         console.print(path, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -48,9 +49,9 @@ def export_weights(
     add_plugins(plugin)
     import torch
 
-    from rfbench import export
+    from rfbench.running import weights
 
-    policy, _ = export.load_policy(run, torch.device("cpu"))
+    policy, _ = weights.load_policy(run, torch.device("cpu"))
     folder = out or run / "weights"
-    export.save(policy, folder)
+    weights.save(policy, folder)
     console.print(f"wrote {folder}", markup=False, highlight=False, soft_wrap=True)

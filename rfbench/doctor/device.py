@@ -8,9 +8,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rfbench.errors import InputError
-from rfbench.memory import Component, device_peak, device_phases, memory_account
-from rfbench.plan import Outline, Totals
-from rfbench.suite import Suite
+from rfbench.planning.memory import Component, device_peak, device_phases, memory_account
+from rfbench.planning.plan import Outline, Totals
+from rfbench.suite.suite import Suite
 
 USABLE = 0.9  # of a card's memory: the rest goes to what the account leaves out
 

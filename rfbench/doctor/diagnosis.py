@@ -8,10 +8,10 @@ from rfbench.doctor.device import Demand, Gpu, demand, device_problem, gpus
 from rfbench.doctor.files import FileSet, examine
 from rfbench.doctor.libraries import Library, libraries
 from rfbench.errors import InputError
-from rfbench.parts import SuiteParts, suite_parts
-from rfbench.plan import Outline, outlines
-from rfbench.sources import Need
-from rfbench.suite import Suite
+from rfbench.hub.sources import Need
+from rfbench.planning.parts import SuiteParts, suite_parts
+from rfbench.planning.plan import Outline, outlines
+from rfbench.suite.suite import Suite
 
 
 @dataclass(frozen=True)

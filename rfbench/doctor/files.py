@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rfbench.sources import Need
+from rfbench.hub.sources import Need
 
 Status = Literal["present", "missing", "wrong"]
 PIECE = 2**24  # bytes that are hashed at a time

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from rfbench.doctor.diagnosis import Diagnosis
 from rfbench.doctor.files import FileSet
-from rfbench.sources import remedies
+from rfbench.hub.sources import remedies
 
 if TYPE_CHECKING:
-    from rfbench.estimate import Speed
+    from rfbench.running.timing import Speed
 
 WORTH_NAMING = 0.01  # of a run's memory
 COLOURS = {"present": "green", "missing": "red", "wrong": "red"}

@@ -11,14 +11,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from rfbench.condition import Condition
+from rfbench.core.conditioning import Condition
+from rfbench.core.model import Model, to_uint8
+from rfbench.core.schedule import NoiseSchedule
+from rfbench.hub.sources import Source
 from rfbench.models import pipeline_folder
-from rfbench.models.base import Model, to_uint8
 from rfbench.models.pipeline_folder import PipelineFolder
 from rfbench.models.text_encoding import StableDiffusionText, StableDiffusionXLText, TextEncoder, UntrainedText
-from rfbench.schedule import NoiseSchedule
-from rfbench.sources import Source
-from rfbench.suite import Settings
+from rfbench.suite.settings import Settings
 
 DEFAULT_PATH, DEFAULT_REVISION = "CompVis/stable-diffusion-v1-4", "133a221b8aa7292a167afc5127cb63fb5005638b"
 FILES = (

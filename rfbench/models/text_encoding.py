@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rfbench import noise
-from rfbench.condition import Condition
+from rfbench.core import keyed_random
+from rfbench.core.conditioning import Condition
 from rfbench.models.pipeline_folder import PipelineFolder
 
 
@@ -120,5 +120,5 @@ class UntrainedText(TextEncoder):
             self._shapes["pooled"] = (1, configs[1].projection_dim)
 
     def __call__(self, prompt: str) -> Condition:
-        generator, device = noise.generator("embedding", prompt), next(self.encoders[0].parameters()).device
+        generator, device = keyed_random.generator("embedding", prompt), next(self.encoders[0].parameters()).device
         return {name: torch.randn(*shape, generator=generator).to(device) for name, shape in self._shapes.items()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from rfbench.prompts.base import PromptSet
-from rfbench.suite import Settings
+from rfbench.core.prompts import PromptSet
+from rfbench.suite.settings import Settings
 
 # fmt: off
 ANIMALS = (

@@ -16,10 +16,9 @@ from typing import Any, BinaryIO, Literal
 
 from pydantic import Field
 
-from rfbench.errors import InputError
-from rfbench.prompts.base import PromptSet, normalise
-from rfbench.suggest import did_you_mean
-from rfbench.suite import Settings
+from rfbench.core.prompts import PromptSet, normalise
+from rfbench.errors import InputError, did_you_mean
+from rfbench.suite.settings import Settings
 
 LINE_FORMATS = (".txt", ".jsonl", ".ndjson")
 FORMATS = (*LINE_FORMATS, ".csv", ".tsv", ".json", ".parquet")

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
+from rfbench.hub.sources import Source
 from rfbench.prompts.files import Duplicates, StoredPrompts
-from rfbench.sources import Source
-from rfbench.suite import Settings
+from rfbench.suite.settings import Settings
 
 
 class Split(NamedTuple):

@@ -11,13 +11,13 @@
 >>> comparison.to_json()
 """
 
+from rfbench.report.analysis.estimates import estimate, pairs
+from rfbench.report.analysis.statistics import stability
+from rfbench.report.analysis.verdict import Verdict
 from rfbench.report.comparison import Comparison, Plot, compare
-from rfbench.report.estimates import estimate, pairs
 from rfbench.report.load import Problem, Runs, load
-from rfbench.report.statistics import stability
-from rfbench.report.terminal import render, render_comparison
-from rfbench.report.verdict import Verdict
-from rfbench.report.watch import watch
+from rfbench.report.render.terminal import render, render_comparison
+from rfbench.report.render.watch import watch
 
 __all__ = [
     "Comparison",

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rfbench.errors import InputError
-from rfbench.report import gains, headline, paper, plots, tables, tradeoffs
-from rfbench.report.colours import looks
-from rfbench.report.estimates import estimate, pairs
+from rfbench.report.analysis import gains, paper
+from rfbench.report.analysis.estimates import estimate, pairs
+from rfbench.report.analysis.selection import select_finished
+from rfbench.report.analysis.statistics import stability
+from rfbench.report.analysis.verdict import Verdict, verdicts
 from rfbench.report.load import Runs, load
-from rfbench.report.selection import select_finished
-from rfbench.report.statistics import stability
-from rfbench.report.verdict import Verdict, verdicts
+from rfbench.report.render import headline, plots, tables, tradeoffs
+from rfbench.report.render.colours import looks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,7 +111,7 @@ def compare(
     found.plots.extend(_write_plots(found, out, x))
     found.files.extend(path for plot in found.plots for path in (plot.png, plot.svg))
     if html is not None:
-        from rfbench.report.page import write_page
+        from rfbench.report.render.page import write_page
 
         found.files.append(write_page(found, Path(html)))
     return found

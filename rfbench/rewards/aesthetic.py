@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rfbench.core.reward import Reward
+from rfbench.hub.sources import Source
 from rfbench.rewards import weights
-from rfbench.rewards.base import Reward
 from rfbench.rewards.clip import BACKEND, IMAGE_FILES, MODEL_FILES, ClipImages, load_clip
 from rfbench.rewards.linear_head import LinearHead
-from rfbench.sources import Source
-from rfbench.suite import Settings
+from rfbench.suite.settings import Settings
 
 HEAD_FILE = "sac+logos+ava1-l14-linearMSE.pth"
 

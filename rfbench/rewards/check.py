@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rfbench.core.reward import Reward, check_shape
 from rfbench.errors import InterfaceError, RfbenchError
-from rfbench.rewards.base import Reward, check_shape
-from rfbench.shapes.grammar import parse
-from rfbench.shapes.renderer import render
+from rfbench.worlds.shapes.grammar import parse
+from rfbench.worlds.shapes.renderer import render
 
 TOLERANCE = 1e-5  # of scores that must be equal: relative, and absolute where they are below 1
 PROMPTS = (

@@ -17,13 +17,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from rfbench.errors import InputError
+from rfbench.core.reward import Reward
+from rfbench.errors import InputError, did_you_mean
+from rfbench.hub.sources import Source
 from rfbench.rewards import weights
-from rfbench.rewards.base import Reward
 from rfbench.rewards.clip import per_distinct
-from rfbench.sources import Source
-from rfbench.suggest import did_you_mean
-from rfbench.suite import Settings
+from rfbench.suite.settings import Settings
 
 FILES = {"v2.0": "HPS_v2_compressed.pt", "v2.1": "HPS_v2.1_compressed.pt"}
 V21_DIGEST = "sha256 c57a38fb4a2f"  # of the published HPS_v2.1_compressed.pt

@@ -18,13 +18,13 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
+from rfbench.core.reward import Reward
 from rfbench.errors import InputError
+from rfbench.hub.sources import Source
 from rfbench.rewards import weights
-from rfbench.rewards.base import Reward
 from rfbench.rewards.clip import pil_images
 from rfbench.rewards.linear_head import LinearHead
-from rfbench.sources import Source
-from rfbench.suite import Settings
+from rfbench.suite.settings import Settings
 
 FILES = ("ImageReward.pt", "med_config.json")
 MAX_TOKENS = 35

@@ -10,8 +10,8 @@ from PIL import Image, features
 from pydantic import Field
 from torch import Tensor
 
-from rfbench.rewards.base import Reward
-from rfbench.suite import Settings
+from rfbench.core.reward import Reward
+from rfbench.suite.settings import Settings
 
 
 class JpegConfig(Settings):

@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rfbench.core.reward import Reward
+from rfbench.hub.sources import Source
 from rfbench.rewards import weights
-from rfbench.rewards.base import Reward
 from rfbench.rewards.clip import BACKEND, IMAGE_FILES, MODEL_FILES, TOKENIZER_FILES, ClipImages, ClipTexts, load_clip
-from rfbench.sources import Source
-from rfbench.suite import Settings
+from rfbench.suite.settings import Settings
 
 
 class PickScoreConfig(Settings):

@@ -9,10 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rfbench.parts import Part, find_part
-from rfbench.rewards.base import Reward, check_shape
-from rfbench.sources import Source
-from rfbench.suite import Plugin, Settings
+from rfbench.core.reward import Reward, check_shape
+from rfbench.hub.sources import Source
+from rfbench.plugins.component import Part, find_part
+from rfbench.suite.settings import Settings
+from rfbench.suite.suite import Plugin
 
 
 class Term(Plugin):

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rfbench import checkpoint
 from rfbench.errors import InputError
+from rfbench.running import checkpoint
 
 _SHOWN = 3  # differences that a message names
 

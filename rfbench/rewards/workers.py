@@ -13,11 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rfbench.core.reward import AsyncReward, check_shape
 from rfbench.errors import RfbenchError
-from rfbench.parts import Part, find_part
-from rfbench.rewards.base import AsyncReward, check_shape
-from rfbench.sources import Source
-from rfbench.suite import Plugin, Settings
+from rfbench.hub.sources import Source
+from rfbench.plugins.component import Part, find_part
+from rfbench.suite.settings import Settings
+from rfbench.suite.suite import Plugin
 
 Result = TypeVar("Result")
 

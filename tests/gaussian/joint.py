@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from rfbench.schedule import Schedule
+from rfbench.core.schedule import Schedule
 
 STD = 0.7
 BETA = 0.3  # reward units per nat

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from rfbench.gaussian import closed_forms, world
-from rfbench.schedule import Schedule, make_schedule
+from rfbench.core.schedule import Schedule, make_schedule
+from rfbench.worlds.gaussian import closed_forms, world
 from tests.gaussian import joint
 
 STEPS, DIMENSIONS = 5, 3

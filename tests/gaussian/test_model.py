@@ -8,16 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from rfbench import noise
+from rfbench.core import keyed_random
+from rfbench.core.policy import Policy
+from rfbench.core.rollout import denoise
+from rfbench.core.schedule import kl_divergence, make_schedule
 from rfbench.errors import InputError
-from rfbench.gaussian import closed_forms, picture, world
-from rfbench.models.gaussian import Gaussian, GaussianConfig
-from rfbench.policy import Policy
-from rfbench.prompts.gaussian import GaussianPrompts
-from rfbench.rewards.gaussian import GaussianLinear
-from rfbench.rollout import denoise
-from rfbench.schedule import kl_divergence, make_schedule
-from rfbench.suite import Finetune, Settings
+from rfbench.suite.settings import Settings
+from rfbench.suite.suite import Finetune
+from rfbench.worlds.gaussian import closed_forms, picture, world
+from rfbench.worlds.gaussian.model import Gaussian, GaussianConfig
+from rfbench.worlds.gaussian.prompts import GaussianPrompts
+from rfbench.worlds.gaussian.reward import GaussianLinear
 
 CPU = torch.device("cpu")
 BETA = 4.0
@@ -45,7 +46,7 @@ def optimum() -> Tensor:
 def policy() -> Policy:
     """A policy far from its reference, by a different shift for every prompt and step."""
     policy = make_policy()
-    set_shift(policy, 0.5 * torch.randn(policy.trainable()["shift"].shape, generator=noise.generator("shift")))
+    set_shift(policy, 0.5 * torch.randn(policy.trainable()["shift"].shape, generator=keyed_random.generator("shift")))
     return policy
 
 
@@ -56,7 +57,7 @@ def test_every_step_has_a_density() -> None:
 
 def test_the_reference_is_the_exact_denoiser_and_a_unit_of_shift_is_one_sigma(policy: Policy) -> None:
     condition = policy.encode_prompts(world.PROMPTS)
-    latents = torch.randn(8, 2, generator=noise.generator("latents"))
+    latents = torch.randn(8, 2, generator=keyed_random.generator("latents"))
     alpha_bar = policy.schedule.alpha_bar
     for step in range(world.NUM_TIMESTEPS):
         steps = torch.full((8,), step)
@@ -78,7 +79,7 @@ def test_samples_agree_with_the_exact_measures(policy: Policy, num_steps: int) -
     policy.load_state_dict(weights)
     prompts = [world.PROMPTS[1], world.PROMPTS[6]]
     count = 20_000
-    drawn = torch.randn(2 * count, num_steps + 1, 2, generator=noise.generator("trajectories"))
+    drawn = torch.randn(2 * count, num_steps + 1, 2, generator=keyed_random.generator("trajectories"))
     rows = torch.arange(2).repeat_interleave(count)
     condition = {name: value[rows] for name, value in policy.encode_prompts(prompts).items()}
     kl, clean = torch.zeros(2 * count), drawn[:, 0]
@@ -121,7 +122,7 @@ def test_log_ratios_of_the_optimum_predict_reward_differences(shared_start: bool
     policy = make_policy()
     set_shift(policy, optimum())
     count, prompt = 512, world.PROMPTS[3]
-    drawn = torch.randn(count, world.NUM_TIMESTEPS + 1, 2, generator=noise.generator("pairs"))
+    drawn = torch.randn(count, world.NUM_TIMESTEPS + 1, 2, generator=keyed_random.generator("pairs"))
     if shared_start:
         drawn[:, 0] = drawn[0, 0]
     condition = policy.encode_prompts([prompt] * count)

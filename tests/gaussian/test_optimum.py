@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from rfbench.gaussian import closed_forms, world
-from rfbench.schedule import make_schedule
+from rfbench.core.schedule import make_schedule
+from rfbench.worlds.gaussian import closed_forms, world
 from rfbench_benchmarks.gaussian_table import GaussianRun, run
 
 Runs = Callable[[str], GaussianRun]

@@ -14,10 +14,12 @@ from diffusers import AutoPipelineForText2Image, DDIMScheduler, UNet2DConditionM
 from safetensors import safe_open
 from torch import Tensor
 
-from rfbench import drawing, export, noise
-from rfbench.progress import Quiet
-from rfbench.suite import Suite
-from rfbench.trainer import train
+from rfbench.core import keyed_random
+from rfbench.inference import generate
+from rfbench.running import weights
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
+from rfbench.suite.suite import Suite
 from tests import tiny
 
 PROMPTS = ["a cat", "an ant"]
@@ -63,7 +65,7 @@ def diffusers_images(base: Path, weights: Path, seed: int) -> Tensor:
     pipe.scheduler = scheduler
     images = []
     for number, prompt in enumerate(PROMPTS):
-        drawn = noise.normal([(seed, "sample", number, 0)], (STEPS + 1, 4, 8, 8))[0]
+        drawn = keyed_random.normal([(seed, "sample", number, 0)], (STEPS + 1, 4, 8, 8))[0]
         scheduler.noises = iter(drawn[1:, None])
         picture = pipe(
             prompt, num_inference_steps=STEPS, guidance_scale=GUIDANCE, eta=1.0, latents=drawn[:1], output_type="pt"
@@ -73,8 +75,8 @@ def diffusers_images(base: Path, weights: Path, seed: int) -> Tensor:
 
 
 def rfbench_images(run: Path, *, reference: bool = False) -> Tensor:
-    policy, _ = export.load_policy(run, torch.device("cpu"))
-    chunks = drawing.sample(policy, PROMPTS, images=1, seed=5, chunk_size=8, reference=reference)
+    policy, _ = weights.load_policy(run, torch.device("cpu"))
+    chunks = generate.sample(policy, PROMPTS, images=1, seed=5, chunk_size=8, reference=reference)
     return torch.cat(list(chunks))
 
 

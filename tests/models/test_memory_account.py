@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfbench.condition import stack
-from rfbench.memory import Component, device_peak, memory_account, update_chunk
+from rfbench.core.conditioning import stack
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
-from rfbench.plan import make_outline
-from rfbench.storages import peak_bytes
-from rfbench.suite import Suite, load_suite
-from rfbench.trainer import Run
+from rfbench.planning.memory import Component, device_peak, memory_account, update_chunk
+from rfbench.planning.plan import make_outline
+from rfbench.planning.storages import peak_bytes
+from rfbench.running.trainer import Run
+from rfbench.suite.loading import load_suite
+from rfbench.suite.suite import Suite
 from tests import tiny
 
 

@@ -16,9 +16,9 @@ from huggingface_hub import constants
 from rfbench.errors import InputError
 from rfbench.models import pipeline_folder
 from rfbench.models.stable_diffusion import DEFAULT_PATH, FILES, StableDiffusion, StableDiffusionConfig
-from rfbench.progress import Quiet
-from rfbench.suite import Suite
-from rfbench.trainer import train
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
+from rfbench.suite.suite import Suite
 from tests import tiny
 
 

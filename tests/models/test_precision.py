@@ -10,11 +10,11 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 
-from rfbench.condition import PromptEncoder, num_bytes
+from rfbench.core.conditioning import PromptEncoder, num_bytes
 from rfbench.errors import NonFiniteError
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
-from rfbench.suite import Suite
-from rfbench.trainer import Run
+from rfbench.running.trainer import Run
+from rfbench.suite.suite import Suite
 from tests import tiny
 
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from rfbench.cli import exit_code
-from rfbench.progress import Quiet
-from rfbench.suite import Suite
-from rfbench.trainer import train
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
+from rfbench.suite.suite import Suite
 from tests import tiny
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
-from rfbench.plan import make_plan
-from rfbench.progress import Quiet
-from rfbench.suite import Suite
-from rfbench.trainer import train
+from rfbench.planning.plan import make_plan
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
+from rfbench.suite.suite import Suite
 from tests import tiny
 
 LONG = " ".join(["word"] * 10_000)

@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from rfbench.core.prompts import PromptSet
 from rfbench.errors import InputError
-from rfbench.prompts.base import PromptSet
 from rfbench.prompts.files import FilePrompts, FilePromptsConfig
 
 PROMPTS = ["a cat", 'A dog, "large"', "", "ein Bär, größer", "a  CAT", "線画の猫", "a cat"]

@@ -9,20 +9,20 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rfbench import plugins
+from rfbench.core.prompts import PromptSet
 from rfbench.errors import InputError
+from rfbench.plugins import registry
 from rfbench.prompts.animals import Animals, AnimalsConfig
-from rfbench.prompts.base import PromptSet
 
 
 def make(name: str, **options: Any) -> PromptSet:
-    part = plugins.find("prompts", name)
-    return part(plugins.configure("prompts", name, part.Config, options))
+    part = registry.find("prompts", name)
+    return part(registry.configure("prompts", name, part.Config, options))
 
 
 def sources(name: str, **options: Any) -> list[Any]:
-    part = plugins.find("prompts", name)
-    return part.sources(plugins.configure("prompts", name, part.Config, options))
+    part = registry.find("prompts", name)
+    return part.sources(registry.configure("prompts", name, part.Config, options))
 
 
 def test_animals() -> None:

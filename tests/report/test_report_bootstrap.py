@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rfbench.report import bootstrap
+from rfbench.report.analysis import bootstrap
 
 
 def coverage(draw: object, truth: float, interval: object, repeats: int = 1000) -> float:

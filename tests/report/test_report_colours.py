@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rfbench.report.colours import LOOKS, looks
+from rfbench.report.render.colours import LOOKS, looks
 
 
 def test_known_algorithms_look_the_same_whoever_stands_beside_them() -> None:

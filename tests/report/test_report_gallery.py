@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from rfbench.report import load
-from rfbench.report.gallery import Gallery, galleries, thin
+from rfbench.report.render.gallery import Gallery, galleries, thin
 from tests.report.run_writer import write_run, write_samples
 
 

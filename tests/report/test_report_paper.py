@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rfbench.report import compare
-from rfbench.report.paper import paper_curves
+from rfbench.report.analysis.paper import paper_curves
 from tests.report.run_writer import write_run
 
 REFERENCE: dict[str, Any] = {"paper": {"suite": "small", "reward": "hpsv2"}}

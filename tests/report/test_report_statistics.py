@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rfbench.report import load, stability
-from rfbench.report.statistics import curve_statistics
+from rfbench.report.analysis.statistics import curve_statistics
 from tests.report.run_writer import write_run
 
 

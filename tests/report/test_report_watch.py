@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rfbench.report.watch import Watcher, duration, sparkline, watch
+from rfbench.report.render.watch import Watcher, duration, sparkline, watch
 from tests.report.run_writer import write_run
 
 UPDATED = "2026-01-01T00:00:00+00:00"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rfbench.progress import Quiet
 from rfbench.rewards import weights
-from rfbench.trainer import train
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
 from tests import tiny as core
 from tests.rewards import tiny
 

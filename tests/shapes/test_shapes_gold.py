@@ -5,10 +5,10 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from rfbench.shapes import gold
-from rfbench.shapes.grammar import NUM_PROMPTS, NUM_SINGLES, Scene, parse, scene_at
-from rfbench.shapes.pretrain.data import mutant
-from rfbench.shapes.renderer import render
+from rfbench.worlds.shapes import gold
+from rfbench.worlds.shapes.grammar import NUM_PROMPTS, NUM_SINGLES, Scene, parse, scene_at
+from rfbench.worlds.shapes.pretrain.data import mutant
+from rfbench.worlds.shapes.renderer import render
 
 SINGLES = [scene_at(index) for index in range(0, NUM_SINGLES, 61)]
 PAIRS = [scene_at(index) for index in range(NUM_SINGLES, NUM_PROMPTS, 499)]

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from rfbench.shapes.grammar import (
+from rfbench.worlds.shapes.grammar import (
     NUM_PAIRS,
     NUM_PROMPTS,
     NUM_SINGLES,

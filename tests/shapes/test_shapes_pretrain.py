@@ -4,11 +4,11 @@ from dataclasses import asdict
 
 import torch
 
-from rfbench.shapes.grammar import NUM_PROMPTS, NUM_SINGLES, Single, index_of, is_unseen, prompt_at
-from rfbench.shapes.pretrain.clip import MUTANTS, groups_of_near_misses
-from rfbench.shapes.pretrain.data import draw_scenes
-from rfbench.shapes.pretrain.reward import AGREEMENT, preference_loss
-from rfbench.shapes.pretrain.tokenizer import MAX_TOKENS, build_tokenizer
+from rfbench.worlds.shapes.grammar import NUM_PROMPTS, NUM_SINGLES, Single, index_of, is_unseen, prompt_at
+from rfbench.worlds.shapes.pretrain.clip import MUTANTS, groups_of_near_misses
+from rfbench.worlds.shapes.pretrain.data import draw_scenes
+from rfbench.worlds.shapes.pretrain.reward import AGREEMENT, preference_loss
+from rfbench.worlds.shapes.pretrain.tokenizer import MAX_TOKENS, build_tokenizer
 
 
 def test_pretraining_never_draws_an_unseen_prompt() -> None:

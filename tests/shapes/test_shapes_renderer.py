@@ -2,8 +2,8 @@
 
 import torch
 
-from rfbench.shapes.grammar import NUM_PROMPTS, PATTERNS, scene_at
-from rfbench.shapes.renderer import PALETTE, PATTERN_MASKS, SHADES, render
+from rfbench.worlds.shapes.grammar import NUM_PROMPTS, PATTERNS, scene_at
+from rfbench.worlds.shapes.renderer import PALETTE, PATTERN_MASKS, SHADES, render
 
 SCENES = [scene_at(index) for index in range(0, NUM_PROMPTS, 1009)]
 

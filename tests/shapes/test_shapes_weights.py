@@ -10,12 +10,12 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from rfbench.errors import DamagedFileError
-from rfbench.shapes import gold, weights
-from rfbench.shapes.grammar import parse, split
-from rfbench.shapes.pretrain.data import mutant
-from rfbench.shapes.pretrain.sampling import Base
-from rfbench.shapes.renderer import render
-from rfbench.shapes.reward import ShapesReward
+from rfbench.worlds.shapes import gold, weights
+from rfbench.worlds.shapes.grammar import parse, split
+from rfbench.worlds.shapes.pretrain.data import mutant
+from rfbench.worlds.shapes.pretrain.sampling import Base
+from rfbench.worlds.shapes.proxy import ShapesReward
+from rfbench.worlds.shapes.renderer import render
 
 FOLDERS = pytest.mark.parametrize("folder", [weights.PIPELINE, weights.REWARD], ids=["pipeline", "reward"])
 

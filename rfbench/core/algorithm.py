@@ -1,0 +1,95 @@
+"""The interface that an algorithm fills in."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rfbench.errors import InterfaceError, NonFiniteError
+from rfbench.suite.settings import Settings
+
+if TYPE_CHECKING:
+    from rfbench.core.learner import Learner
+    from rfbench.core.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an algorithm needs from a rollout; checked against the suite before anything loads.
+
+    Attributes:
+        min_images_per_prompt: smallest group that the objective is defined for.
+        trajectories: whether it trains on trajectories and their log-probs; without, it gets clean latents only.
+        reference_log_probs: whether it needs the reference's log-probs of every trajectory.
+        off_policy: whether its objective is defined for trajectories that another policy sampled.
+    """
+
+    min_images_per_prompt: int = 1
+    trajectories: bool = True
+    reference_log_probs: bool = False
+    off_policy: bool = False
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Network calls of one epoch's update, in (image, step) pairs: the dry run's account of ``update``.
+
+    Attributes:
+        forwards, backwards: how many; of the policy and the reference together.
+        guided: whether a call evaluates both branches of the guidance, and so counts twice.
+    """
+
+    forwards: int
+    backwards: int
+    guided: bool = True
+
+
+def check_metrics(metrics: Any, where: str) -> dict[str, float]:
+    """What ``update`` returned, if that is finite numbers by name; an error that starts with ``where`` if not."""
+    if not isinstance(metrics, dict):
+        raise InterfaceError(f"{where} returned {type(metrics).__name__} from update; it must return a dict of numbers")
+    for name, value in metrics.items():
+        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, int | float):
+            raise InterfaceError(
+                f"{where} returned the metric {name!r} = {value!r} ({type(value).__name__}); "
+                "metrics are plain numbers by name, such as float(tensor)"
+            )
+        if not math.isfinite(value):
+            raise NonFiniteError(f"{where} returned the metric {name!r} = {value}")
+    return metrics
+
+
+class Algorithm(ABC):
+    """A reward-finetuning algorithm: given an epoch's rollout, update the policy.
+
+    ``update`` may be called with any number of processes: a rollout's scalars are those of all processes, chunks are
+    this process's share, and gradients are summed over processes. So a loss divided by ``rollout.num_images`` is right.
+    """
+
+    Config: ClassVar[type[Settings]] = Settings
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
+        """Updates ``learner.policy`` from one epoch's rollout; returns metrics for its line of ``metrics.jsonl``."""
+
+    @abstractmethod
+    def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:
+        """Network calls of one ``update`` on a rollout of that size, with ``num_steps`` objective steps."""
+
+    @property
+    def clip_range(self) -> float | None:
+        """The change of a step's log-prob at which the objective clips, in nats per dimension; None: it does not."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must survive a resume, besides the policy and its optimiser: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  # most algorithms have no state
+        """Restores what ``state_dict`` gave."""

@@ -1,0 +1,239 @@
+"""What an algorithm's ``update`` works with: chunks, log-probs, gradients, optimiser steps, keyed randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rfbench.core import keyed_random
+from rfbench.core.conditioning import Condition, select
+from rfbench.core.meter import Meter
+from rfbench.core.policy import Policy
+from rfbench.core.processes import Processes
+from rfbench.core.rollout import Rollout
+from rfbench.errors import InterfaceError, NonFiniteError
+from rfbench.suite.suite import Optimizer
+
+
+@dataclass
+class Chunk:
+    """A batch of ``m`` (image, step) pairs of a rollout, steps and images mixed, for one network call.
+
+    Attributes:
+        images: ``(m,)`` rows of the rollout's tensors.
+        columns: ``(m,)`` columns of the rollout's log-probs.
+        steps: ``(m,)`` the denoising steps of those columns.
+        latents, next_latents: ``(m, ...)`` x_t and the sampled x_{t-1}.
+        log_probs_old: ``(m,)`` log-probs when sampled.
+        condition: m rows.
+    """
+
+    images: Tensor
+    columns: Tensor
+    steps: Tensor
+    latents: Tensor
+    next_latents: Tensor
+    log_probs_old: Tensor
+    condition: Condition
+
+    @property
+    def index(self) -> tuple[Tensor, Tensor]:
+        """Where the pairs stand in an ``(images, steps)`` tensor."""
+        return self.images, self.columns
+
+
+@dataclass
+class CleanChunk:
+    """A batch of ``m`` of a rollout's images: rows ``images`` ``(m,)``, x_0 ``latents`` ``(m, ...)``, m conditions."""
+
+    images: Tensor
+    latents: Tensor
+    condition: Condition
+
+
+class Learner:
+    """The policy, its optimiser and the processes, as an algorithm sees them.
+
+    Attributes:
+        policy: what is finetuned.
+        start_error: largest |log-prob - sampled log-prob| met before the epoch's first optimiser step: the ratio's
+            distance from 1, in nats per dimension; None where none was computed.
+        grad_norm: the gradient's global norm before clipping, at the last optimiser step.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        settings: Optimizer,
+        processes: Processes,
+        meter: Meter,
+        *,
+        chunk_size: int,
+        seed: int,
+    ) -> None:
+        self.policy = policy
+        self._processes, self._meter = processes, meter
+        self._chunk_size, self._seed = chunk_size, seed
+        self._max_grad_norm = settings.max_grad_norm
+        self._parameters = list(policy.trainable().values())
+        on_gpu = processes.device.type == "cuda"
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            foreach=not on_gpu,
+            fused=on_gpu,  # without foreach's temporary copies of the moments
+        )
+        # fp16 gradients underflow without a scale; one that is not enabled changes nothing
+        self._scaler = torch.amp.GradScaler(processes.device.type, enabled=policy.needs_loss_scale)
+        self.start_error: float | None = None
+        self.grad_norm = 0.0
+        self._untouched = True  # no optimiser step since the rollout
+        self._where = self._epoch = "the start"
+
+    def begin(self, rollout: Rollout) -> None:
+        """Called by the trainer before an epoch's update."""
+        self.start_error = None
+        self._untouched = True
+        self._where = self._epoch = f"epoch {rollout.epoch + 1}"
+
+    def end(self) -> None:
+        """Called by the trainer after an epoch's update: every gradient must have become an optimiser step."""
+        if self._untouched:
+            raise InterfaceError(f"no update in {self._epoch}: learner.step() was never called")
+        if any(parameter.grad is not None for parameter in self._parameters):
+            raise InterfaceError(
+                f"a gradient was left over in {self._epoch}: learner.step() must follow learner.backward()"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        return self._processes.device
+
+    def chunks(self, rollout: Rollout, where: Tensor | None = None) -> Iterator[Chunk]:
+        """This process's (image, step) pairs in chunks of the sampler's shape, step by step.
+
+        Args:
+            where: ``(images, steps)`` bool; pairs outside of it are left out. All pairs by default.
+        """
+        assert rollout.latents is not None, "the algorithm's capabilities do not ask for trajectories"
+        local = rollout.local
+        wanted = torch.ones(len(local), rollout.num_steps) if where is None else where[local.start : local.stop]
+        all_columns, all_images = torch.nonzero(wanted.T, as_tuple=True)
+        objective_steps = self.policy.schedule.objective_steps.cpu()
+        pairs = zip(all_columns.split(self._chunk_size), all_images.split(self._chunk_size), strict=True)
+        for columns, rows in pairs:
+            if len(rows) == 0:
+                return
+            images, steps = rows + local.start, objective_steps[columns]
+            groups = rollout.groups[images]
+            self._where = f"{self._epoch}, among the prompts {_some(rollout.prompts, groups)}"
+            yield Chunk(
+                images=images,
+                columns=columns,
+                steps=steps.to(self.device),
+                latents=rollout.latents[rows, steps].to(self.device),
+                next_latents=rollout.latents[rows, steps + 1].to(self.device),
+                log_probs_old=rollout.log_probs[images, columns].to(self.device),
+                condition=select(rollout.condition, groups.to(self.device)),
+            )
+
+    def clean_chunks(self, rollout: Rollout, where: Tensor | None = None) -> Iterator[CleanChunk]:
+        """This process's images in chunks; ``where`` ``(images,)`` bool leaves out the others."""
+        local = rollout.local
+        wanted = torch.ones(len(local), dtype=torch.bool) if where is None else where[local.start : local.stop]
+        for rows in torch.nonzero(wanted).flatten().split(self._chunk_size):
+            if len(rows) == 0:
+                return
+            images = rows + local.start
+            groups = rollout.groups[images]
+            self._where = f"{self._epoch}, among the prompts {_some(rollout.prompts, groups)}"
+            yield CleanChunk(
+                images, rollout.clean_latents[rows].to(self.device), select(rollout.condition, groups.to(self.device))
+            )
+
+    def split(self, count: int) -> Iterator[Tensor]:
+        """This process's positions in a batch of ``count`` of the algorithm's own, in pieces of the chunk size."""
+        share = self._processes.share(count)
+        yield from (piece for piece in torch.arange(share.start, share.stop).split(self._chunk_size) if len(piece))
+
+    def log_probs(self, chunk: Chunk) -> Tensor:
+        """The policy's log-probs of a chunk, ``(m,)``, with gradient where gradients are on."""
+        values = self.policy.log_probs(chunk.latents, chunk.next_latents, chunk.steps, chunk.condition)
+        self.note_start(values, chunk.log_probs_old)
+        return values
+
+    def note_start(self, log_probs: Tensor, log_probs_old: Tensor) -> None:
+        """Notes the ``start_error`` of ``(m,)`` log-probs of this epoch's own pairs; not after an optimiser step."""
+        if self._untouched and len(log_probs):
+            difference = float((log_probs.detach() - log_probs_old).abs().max())
+            self.start_error = max(self.start_error or 0.0, difference)
+
+    @torch.no_grad()
+    def all_log_probs(self, rollout: Rollout) -> Tensor:
+        """The policy's log-probs of a whole rollout, ``(images, steps)``, of all processes, without gradient."""
+        values = torch.zeros_like(rollout.log_probs)
+        for chunk in self.chunks(rollout):
+            values[chunk.index] = self.log_probs(chunk).to(values)
+        return self.sum(values)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The tensor summed over processes: for an ``(images, steps)`` tensor filled chunk by chunk, its gather."""
+        return self._processes.sum(tensor)
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradient of a scalar ``loss``; its normalisation is over the rollout of all processes."""
+        if loss.dim() > 0:
+            raise InterfaceError(f"the loss has shape {tuple(loss.shape)} at {self._where}: backward takes a scalar")
+        if not loss.requires_grad:
+            raise InterfaceError(f"the loss at {self._where} has no gradient: it does not depend on the policy")
+        if not loss.isfinite():
+            raise NonFiniteError(f"the loss is {loss.item()} at {self._where}")
+        self._scaler.scale(loss).backward()
+
+    def step(self) -> None:
+        """One optimiser step on the gradient summed over processes and clipped, which is then cleared.
+
+        In fp16 a gradient that overflowed is dropped without a step, and the loss scale halved: ``optimizer_steps``
+        does not count it.
+        """
+        for parameter in self._parameters:
+            if parameter.grad is None:  # no chunk of this process had a gradient
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad = self._processes.sum(parameter.grad)
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+        if norm.isfinite():
+            self.grad_norm = float(norm)
+            self._meter.counters.optimizer_steps += 1
+        elif self._scaler.get_scale() <= 1:  # nothing to halve: fp32 and bf16, or an fp16 gradient that stays infinite
+            raise NonFiniteError(f"the gradient's norm is {norm.item()} at {self._where}")
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._untouched = False
+
+    def generator(self, *key: int | str) -> torch.Generator:
+        """A CPU generator, the same in every process, that depends on the run's seed and ``key`` alone."""
+        return keyed_random.generator(self._seed, "algorithm", *key)
+
+    def state_dict(self) -> dict[str, Any]:
+        scaler = {"scaler": self._scaler.state_dict()} if self._scaler.is_enabled() else {}
+        return self._optimizer.state_dict() | scaler
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        optimizer = dict(state)
+        self._scaler.load_state_dict(optimizer.pop("scaler", {}))
+        self._optimizer.load_state_dict(optimizer)
+
+
+def _some(prompts: list[str], groups: Tensor, limit: int = 3) -> str:
+    """The first few prompts of ``groups``, for an error message."""
+    unique = torch.unique(groups).tolist()
+    shown = ", ".join(repr(prompts[group][:80]) for group in unique[:limit])
+    return shown + (f" and {len(unique) - limit} more" if len(unique) > limit else "")

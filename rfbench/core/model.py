@@ -1,0 +1,100 @@
+"""What rfbench asks of a base model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rfbench.core.conditioning import Condition
+from rfbench.core.schedule import NoiseSchedule
+from rfbench.hub.sources import Sourced
+from rfbench.suite.settings import Settings
+
+if TYPE_CHECKING:
+    from rfbench.core.policy import Policy
+
+
+class Model(Sourced, ABC):
+    """A latent diffusion model: a denoiser to finetune, and the frozen parts around it.
+
+    A model is made from its ``Config`` and a device, and loads its weights in ``__init__``.
+
+    Attributes:
+        denoiser: the network that is finetuned; fp32.
+        latent_shape: shape of one latent, without the batch.
+        noise_schedule: what the denoiser was trained with.
+        exact_units: the unit of each of the ``exact_measures``.
+    """
+
+    Config: ClassVar[type[Settings]] = Settings
+    denoiser: nn.Module
+    latent_shape: tuple[int, ...]
+    noise_schedule: NoiseSchedule
+    exact_units: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def untrained(cls, config: Any, device: torch.device) -> Model | None:
+        """The architecture with random weights and embeddings, for accounts and benchmarks; None where not offered.
+
+        On PyTorch's meta device it takes no memory.
+        """
+        return None
+
+    def frozen_parts(self) -> dict[str, list[nn.Module]]:
+        """The networks beside the denoiser, for the account of memory."""
+        return {}
+
+    @abstractmethod
+    def encode(self, prompt: str) -> Condition:
+        """One prompt's condition, each tensor with one row; ``""`` gives the unconditional one."""
+
+    def truncates(self, prompt: str) -> bool:
+        """Whether ``encode`` leaves out the prompt's end; most models take any length."""
+        return False
+
+    @abstractmethod
+    def predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """The output of ``denoiser`` (the trained network or its frozen copy) for latents ``(m, ...)`` at ``(m,)``."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images of clean latents ``(m, ...)``, as rewards score them: the one place where pixels become 8-bit.
+
+        ``(m, 3, H, W)`` uint8; a world without pixels gives what its own rewards score, and draws it in ``pictures``.
+        """
+
+    def pictures(self, images: Tensor) -> Tensor:
+        """What a person sees of decoded images: ``(m, 3, H, W)`` uint8."""
+        return images
+
+    def save_trained(self, folder: Path, adapter: str | None) -> None:
+        """Writes what was trained, the ``adapter`` or all weights, as the model's own library loads it.
+
+        A model without such a format gets its trained parameters by name, ``weights.safetensors``.
+        """
+        trained = {name: p.detach().contiguous() for name, p in self.denoiser.named_parameters() if p.requires_grad}
+        save_file(trained, folder / "weights.safetensors")
+
+    def load_trained(self, folder: Path, adapter: str | None) -> None:
+        """Takes over what ``save_trained`` wrote."""
+        self.denoiser.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
+
+    def prompt_features(self, condition: Condition) -> Tensor:
+        """One vector per row ``(m, features)``, for networks beside the denoiser: each tensor's mean over tokens."""
+        values = condition.values()
+        return torch.cat([value.flatten(1, -2).mean(1) if value.dim() > 2 else value for value in values], dim=1)
+
+    def exact_measures(self, policy: Policy, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Measures that this model knows in closed form, ``(prompts,)`` each, for the evaluation; most know none."""
+        return {}
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """``(m, 3, H, W)`` in [-1, 1] to 8-bit RGB, rounded as diffusers' image processor does."""
+    return ((images / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

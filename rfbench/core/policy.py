@@ -1,0 +1,260 @@
+"""The model being finetuned, as a policy over denoising steps, and its frozen reference."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from rfbench.core import keyed_random
+from rfbench.core.conditioning import Condition, PromptEncoder, select, stack
+from rfbench.core.meter import Counters
+from rfbench.core.model import Model
+from rfbench.core.schedule import Schedule, log_density, make_schedule, per_row
+from rfbench.errors import InputError
+from rfbench.suite.suite import Finetune, Suite
+
+ADAPTER = "policy"
+COMPUTE_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Policy:
+    """p_theta(x_{t-1} | x_t, c) = N(mean, sigma_t^2 I), with guidance, and the same for the frozen reference.
+
+    Sampling, training and reference share ``predict_noise``: one code path, one guidance, one dtype.
+
+    Args:
+        precision: what the denoiser computes in: "fp32" (or "tf32", which `Processes` allows), or "bf16" or "fp16" by
+            autocast over fp32 weights.
+        decode_chunk_size: images decoded at once; None decodes what it is given.
+        compiled_rows: the rows of a network call, for which the denoiser is compiled; None does not compile.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        schedule: Schedule,
+        *,
+        guidance_scale: float,
+        finetune: Finetune,
+        precision: str = "fp32",
+        decode_chunk_size: int | None = None,
+        compiled_rows: int | None = None,
+        counters: Counters | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.schedule = schedule
+        self.guidance_scale = guidance_scale
+        self._compute_dtype = COMPUTE_DTYPES[precision]
+        self._decode_chunk_size, self._compiled_rows = decode_chunk_size, compiled_rows
+        self.counters = counters or Counters()
+        self.encode_prompts = PromptEncoder(model)
+        self._frozen = _make_trainable(model.denoiser, finetune, seed)
+        for denoiser in filter(None, (model.denoiser, self._frozen)):
+            store_frozen_weights(denoiser, self._compute_dtype)
+            if compiled_rows is not None:
+                denoiser.compile(dynamic=False)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return self.model.denoiser
+
+    @property
+    def frozen_copy(self) -> nn.Module | None:
+        """The reference, where it is a network of its own; None where it is the policy's without its adapter."""
+        return self._frozen
+
+    @property
+    def calls_per_prediction(self) -> int:
+        """Latents that go through the denoiser for one prediction: two with guidance."""
+        return 2 if self.guidance_scale != 1 else 1
+
+    @property
+    def adapter(self) -> str | None:
+        """The name of the adapter that is trained; None where all weights are."""
+        return ADAPTER if self._frozen is None else None
+
+    @property
+    def needs_loss_scale(self) -> bool:
+        """Whether small gradients would underflow in the dtype that the denoiser computes in."""
+        return self._compute_dtype == torch.float16
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The finetuned parameters by name."""
+        return {name: p for name, p in self.denoiser.named_parameters() if p.requires_grad}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: p.detach() for name, p in self.trainable().items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, parameter in self.trainable().items():
+            parameter.copy_(state[name])
+
+    def predict_noise(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        condition: Condition,
+        *,
+        reference: bool = False,
+        guided: bool = True,
+    ) -> Tensor:
+        """Predicted noise ``(m, ...)`` for latents ``(m, ...)`` at ``timesteps`` ``(m,)``, guided as the suite says.
+
+        Both branches of the guidance carry gradient.
+        """
+        guided = guided and self.calls_per_prediction == 2
+        rows = len(latents)
+        network_latents, network_timesteps = latents, timesteps
+        if guided:
+            condition = stack([self.encode_prompts.empty(rows), condition])
+            network_latents, network_timesteps = latents.repeat(2, *[1] * (latents.dim() - 1)), timesteps.repeat(2)
+        with self._weights(reference) as denoiser, self._autocast(latents.device):
+            prediction = self._predict(denoiser, network_latents, network_timesteps, condition).to(latents.dtype)
+        self._count(prediction)
+        if self.model.noise_schedule.prediction_type == "v_prediction":
+            alpha_bar = per_row(self._alphas_cumprod(latents.device), network_timesteps, latents)
+            prediction = alpha_bar.sqrt() * prediction + (1 - alpha_bar).sqrt() * network_latents
+        if guided:
+            unconditional, conditional = prediction.chunk(2)
+            prediction = unconditional + self.guidance_scale * (conditional - unconditional)
+        return prediction
+
+    def step_mean(self, latents: Tensor, steps: Tensor, condition: Condition, *, reference: bool = False) -> Tensor:
+        """Mean of the denoising step ``steps`` ``(m,)`` from ``latents`` ``(m, ...)``."""
+        predicted = self.predict_noise(latents, self.schedule.timesteps[steps], condition, reference=reference)
+        return self.schedule.mean(latents, predicted, steps)
+
+    def log_probs(
+        self, latents: Tensor, next_latents: Tensor, steps: Tensor, condition: Condition, *, reference: bool = False
+    ) -> Tensor:
+        """Log-density ``(m,)`` of ``next_latents`` under the steps from ``latents``, in nats per latent dimension."""
+        mean = self.step_mean(latents, steps, condition, reference=reference)
+        return log_density(next_latents, mean, self.schedule.sigma[steps])
+
+    def denoising_loss(
+        self, clean: Tensor, noise: Tensor, timesteps: Tensor, condition: Condition, *, guided: bool = False
+    ) -> Tensor:
+        """``mean over dimensions of |eps - eps_theta(x_t, t, c)|^2`` ``(m,)``; unguided, as in pretraining."""
+        alpha_bar = per_row(self._alphas_cumprod(clean.device), timesteps, clean)
+        noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
+        predicted = self.predict_noise(noisy, timesteps, condition, guided=guided)
+        return (noise - predicted).square().flatten(1).mean(1)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """8-bit RGB images ``(m, 3, H, W)`` of clean latents."""
+        pieces = latents.split(self._decode_chunk_size or len(latents))
+        return torch.cat([self.model.decode(piece) for piece in pieces])
+
+    def _predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """The network's output; a compiled one gets the rows that it was compiled for, the last one repeated."""
+        rows = len(latents)
+        if self._compiled_rows is not None and rows % self._compiled_rows:
+            last = torch.arange(rows + -rows % self._compiled_rows, device=latents.device).clamp(max=rows - 1)
+            latents, timesteps, condition = latents[last], timesteps[last], select(condition, last)
+        return self.model.predict(denoiser, latents, timesteps, condition)[:rows]
+
+    def _alphas_cumprod(self, device: torch.device) -> Tensor:
+        return self.model.noise_schedule.alphas_cumprod.to(device)
+
+    def _count(self, prediction: Tensor) -> None:
+        rows = len(prediction)
+        self.counters.unet_forwards += rows
+
+        def count_backward(_: Tensor) -> None:
+            self.counters.unet_backwards += rows
+
+        if prediction.requires_grad:
+            prediction.register_hook(count_backward)
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, dtype=self._compute_dtype, enabled=self._compute_dtype != torch.float32)
+
+    @contextmanager
+    def _weights(self, reference: bool) -> Iterator[nn.Module]:
+        """The denoiser with the policy's weights, or with the reference's: the frozen copy, or the adapter off."""
+        if not reference or self._frozen is not None:
+            yield self._frozen if reference and self._frozen is not None else self.denoiser
+            return
+        self.denoiser.disable_adapters()  # type: ignore[operator]
+        try:
+            yield self.denoiser
+        finally:
+            self.denoiser.enable_adapters()  # type: ignore[operator]
+
+
+def make_policy(
+    suite: Suite, model: Model, device: torch.device, *, counters: Counters | None = None, seed: int = 0
+) -> Policy:
+    """The policy on ``model``, itself on ``device``, that a suite trains; ``seed`` is of a LoRA's first weights."""
+    compute, sampler = suite.compute, suite.sampler
+    if compute.gradient_checkpointing:
+        if not hasattr(model.denoiser, "enable_gradient_checkpointing"):
+            raise InputError(
+                f"compute.gradient_checkpointing is on, but {type(model.denoiser).__name__} has none; turn it off"
+            )
+        model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' mixin
+    schedule = make_schedule(
+        model.noise_schedule,
+        sampler.num_steps,
+        kind=sampler.kind,
+        eta=sampler.eta,
+        skip_last_steps=sampler.skip_last_steps,
+    )
+    return Policy(
+        model,
+        schedule.to(device),
+        guidance_scale=sampler.guidance_scale,
+        finetune=suite.finetune,
+        precision=compute.precision,
+        decode_chunk_size=compute.decode_chunk_size,
+        compiled_rows=compute.chunk_size if compute.compile else None,
+        counters=counters,
+        seed=seed,
+    )
+
+
+def store_frozen_weights(denoiser: nn.Module, dtype: torch.dtype) -> None:
+    """Keeps frozen linear and convolution weights in the dtype that autocast computes them in.
+
+    Autocast casts them to it at every call, so no result changes by a bit, and their memory halves. Norms keep fp32
+    weights, as autocast computes them in fp32.
+    """
+    for module in denoiser.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)
+
+
+def _make_trainable(denoiser: nn.Module, finetune: Finetune, seed: int) -> nn.Module | None:
+    """Readies ``denoiser`` for training in place; returns the frozen reference, or None when an adapter is trained."""
+    denoiser.eval()  # dropout would make the first ratio differ from 1
+    if finetune.method == "full":
+        frozen = copy.deepcopy(denoiser).requires_grad_(False)
+        denoiser.requires_grad_(True)
+        return frozen
+    if not hasattr(denoiser, "add_adapter"):
+        raise InputError(
+            f"finetune.method is 'lora', but {type(denoiser).__name__} takes no adapters; "
+            "use --set finetune.method=full"
+        )
+    from peft import LoraConfig
+
+    denoiser.requires_grad_(False)
+    config = LoraConfig(
+        r=finetune.rank,
+        lora_alpha=finetune.rank,
+        init_lora_weights="gaussian",
+        target_modules=list(finetune.target_modules),
+    )
+    with torch.random.fork_rng(devices=[]):  # peft draws its first weights from the global generator
+        torch.manual_seed(keyed_random.generator(seed, "lora").initial_seed())
+        denoiser.add_adapter(config, adapter_name=ADAPTER)  # type: ignore[operator]  # diffusers' PEFT mixin
+    return None

@@ -1,0 +1,93 @@
+"""What rfbench asks of a reward, and the one place where rewards are called."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rfbench.errors import InterfaceError, NonFiniteError
+from rfbench.hub.sources import Sourced
+from rfbench.suite.settings import Settings
+
+
+class Reward(Sourced, ABC):
+    """Scores images against their prompts; higher is better.
+
+    A reward is made from its ``Config`` and a device. Scores of one image must not depend on the others in the batch.
+
+    Attributes:
+        unit: what one unit of the score is, for tables and for beta.
+        version: version of the checkpoint or rule that scores.
+        uses_prompts: whether the score depends on the prompt.
+    """
+
+    Config: ClassVar[type[Settings]] = Settings
+    unit: str
+    version: str
+    uses_prompts: bool = True
+
+    @abstractmethod
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Scores ``(n,)`` of images as the model decodes them: 8-bit RGB ``(n, 3, H, W)``."""
+
+
+class AsyncReward(Reward):
+    """A reward that scores elsewhere, such as in threads or on a server, while sampling goes on."""
+
+    @abstractmethod
+    def submit(self, images: Tensor, prompts: Sequence[str]) -> Callable[[], Tensor]:
+        """Begins to score; the function that comes back waits for the scores ``(n,)``."""
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        return self.submit(images, prompts)()
+
+
+@torch.no_grad()
+def score(reward: Reward, name: str, images: Tensor, prompts: Sequence[str], where: str, first: int) -> Tensor:
+    """The reward's scores ``(n,)``, fp32 on the CPU, checked.
+
+    ``where`` (such as "epoch 3") and ``first``, the first image's number there, go into errors.
+    """
+    return _checked(reward(images, prompts), name, prompts, where, first)
+
+
+@torch.no_grad()
+def begin(
+    reward: Reward, name: str, images: Tensor, prompts: Sequence[str], where: str, first: int
+) -> Callable[[], Tensor]:
+    """Like ``score``, with a function that gives the scores; an ``AsyncReward`` works on them until it is called."""
+    if isinstance(reward, AsyncReward):
+        wait = reward.submit(images, prompts)
+        return lambda: _checked(wait(), name, prompts, where, first)
+    scores = score(reward, name, images, prompts, where, first)
+    return lambda: scores
+
+
+def check_shape(scores: Tensor, name: str, count: int, where: str) -> None:
+    """An ``InterfaceError`` unless there is one score for each of ``count`` images."""
+    if not isinstance(scores, Tensor):
+        raise InterfaceError(f"the reward {name!r} returned a {type(scores).__name__}; it must return a torch.Tensor")
+    found = tuple(scores.shape)
+    if found == (count,):
+        return
+    hint = f"it must return one score per image, ({count},)"
+    if count > 1 and found == (count, count):
+        hint = f"that is every image against every prompt; {hint}: the diagonal"
+    raise InterfaceError(f"the reward {name!r} returned shape {found} for {count} images at {where}; {hint}")
+
+
+def _checked(scores: Tensor, name: str, prompts: Sequence[str], where: str, first: int) -> Tensor:
+    check_shape(scores, name, len(prompts), where)
+    scores = scores.float().cpu()
+    broken = torch.nonzero(~scores.isfinite()).flatten().tolist()
+    if broken:
+        worst = broken[0]
+        raise NonFiniteError(
+            f"the reward {name!r} gave {scores[worst].item()} at {where} for image {first + worst}, prompt "
+            f"{prompts[worst]!r} ({len(broken)} of {len(scores)} scores of its batch are not finite)"
+        )
+    return scores

@@ -1,0 +1,74 @@
+"""Judging a policy apart from its training: the base model, or a run's last checkpoint, at a tier of evaluation.
+
+The quick tier is what a run evaluates as it goes; the final tier is what its results are reported on. Both use the
+evaluation's own seed, and so do all runs: their numbers are paired, prompt by prompt and noise by noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rfbench.core.processes import Processes
+from rfbench.errors import InputError
+from rfbench.planning.plan import Plan, make_plan
+from rfbench.running import checkpoint
+from rfbench.running.checkpoint import Checkpoint
+from rfbench.running.folder import RunFolder
+from rfbench.running.progress import Progress
+from rfbench.running.trainer import make_run
+from rfbench.suite.loading import suite_of
+from rfbench.suite.suite import TierName
+
+
+def judge(
+    plan: Plan, processes: Processes, saved: Checkpoint | None = None, *, skip: Collection[str] = ()
+) -> Iterator[list[dict[str, Any]]]:
+    """Evaluates the base model, or the policy of a checkpoint: the records of one evaluation set at a time.
+
+    The records are those of ``evals.jsonl``. ``skip`` names sets that are not wanted. At the final tier, the plan is
+    that of the suite's tier:
+
+    >>> plan = make_plan(suite.at_tier("final"), "prdp", seed=0)  # any algorithm, for the base model
+    >>> for records in judge(plan, processes):
+    ...     print({record["measure"]: record["mean"] for record in records})
+
+    Every process of ``processes`` must go through all sets; each gets the same records.
+    """
+    run, epoch = make_run(plan, processes), 0
+    if saved is not None:
+        epoch = saved.epoch
+        run.policy.load_state_dict(saved.weights)
+        run.meter.counters.reward_queries = saved.state["counters"]["reward_queries"]
+    for name in plan.suite.evaluation.sets:
+        if name not in skip:
+            yield run.evaluator.records([run.evaluator.evaluate(name, epoch)], epoch)
+
+
+def evaluate_run(path: Path, tier: TierName, progress: Progress, overrides: Sequence[str] = ()) -> Path:
+    """Judges the last checkpoint of the run in ``path``, and returns the file of its records, ``<tier>.jsonl`` there.
+
+    The suite is the run's own, with ``overrides`` for what another machine needs, such as paths and chunk sizes.
+
+    Sets that the file already holds for this checkpoint's epoch are not evaluated again, so the same command goes on
+    where it was stopped.
+    """
+    record = RunFolder(path, writer=False).require_run()
+    suite = suite_of(record["suite"], overrides, f"of {path}").at_tier(tier)
+    plan = make_plan(suite, record["algorithm"], record["seed"])
+    processes = Processes(suite.compute)
+    folder = RunFolder(path, writer=processes.is_main)
+    saved = checkpoint.load_latest(folder.checkpoints, torch.device("cpu"))
+    if saved is None:
+        raise InputError(f"{path} holds no checkpoint; `rfbench run` with --resume, or --overwrite, makes one")
+    done = {earlier["prompts"] for earlier in folder.read(tier) if earlier["epoch"] == saved.epoch}
+    processes.wait()
+    for records in judge(plan, processes, saved, skip=done):
+        if processes.is_main:
+            folder.append(tier, *records)
+        progress.evaluation(records)
+    processes.close()
+    return path / f"{tier}.jsonl"

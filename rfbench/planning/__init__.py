@@ -1,0 +1,1 @@
+"""All that can be checked and counted before weights load."""

@@ -1,0 +1,152 @@
+"""What a run needs of a GPU's memory, component by component, from shapes alone.
+
+The networks are made without numbers (PyTorch's fake tensors), and one chunk goes through the policy's own code,
+forward and backward, while its storages are booked. So neither weights nor a GPU are needed. Left out are the CUDA
+context (about 0.5 GiB), the workspaces of kernels, what the allocator cannot use between blocks, and an algorithm's own
+networks: leave a tenth of a card free for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from rfbench.core.conditioning import CACHE_BYTES, Condition, num_bytes, stack
+from rfbench.core.model import Model
+from rfbench.core.policy import Policy, make_policy
+from rfbench.planning.plan import Outline
+from rfbench.planning.storages import peak_bytes
+
+
+class Component(NamedTuple):
+    """Something that takes memory: on the GPU always or in one phase alone, or in the host's memory."""
+
+    name: str
+    bytes: int
+    when: Literal["always", "sampling", "update", "decoding", "host"]
+
+
+def memory_account(outline: Outline) -> list[Component]:
+    """The components of a run on one GPU; none where the model offers no architecture without weights."""
+    model = outline.model.part.untrained(outline.model.config, torch.device("meta"))
+    if model is None:
+        return []
+    compute = outline.suite.compute.model_copy(update={"compile": False})
+    suite = outline.suite.model_copy(update={"compute": compute})
+    policy = make_policy(suite, model, torch.device("cpu"))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for network in _networks(policy):
+            _move_to_cpu(network)
+        components = [*_weights(policy), *_others(outline, model, policy), *_chunks(policy, compute.chunk_size)]
+    return [component for component in components if component.bytes]
+
+
+def device_peak(components: Iterable[Component]) -> int:
+    """Bytes on the GPU at the most demanding moment."""
+    always, phases = device_phases(components)
+    return always + max(phases.values(), default=0)
+
+
+def device_phases(components: Iterable[Component]) -> tuple[int, dict[str, int]]:
+    """Bytes on the GPU that are always there, and those that each phase adds."""
+    totals: dict[str, int] = {}
+    for component in components:
+        totals[component.when] = totals.get(component.when, 0) + component.bytes
+    totals.pop("host", None)
+    return totals.pop("always", 0), totals
+
+
+def _weights(policy: Policy) -> list[Component]:
+    frozen = [p for p in policy.denoiser.parameters() if not p.requires_grad]
+    trained, copy = list(policy.trainable().values()), policy.frozen_copy
+    parts = policy.model.frozen_parts().items()
+    return [
+        Component("denoiser, frozen weights", _size(frozen), "always"),
+        Component("denoiser, trained weights", _size(trained), "always"),
+        Component("frozen reference", _size(copy.parameters()) if copy else 0, "always"),
+        Component("Adam moments", 2 * _size(trained), "always"),
+        Component("gradients", _size(trained), "update"),
+        *(Component(name, _size(chain(*(n.parameters() for n in networks))), "always") for name, networks in parts),
+    ]
+
+
+def _others(outline: Outline, model: Model, policy: Policy) -> list[Component]:
+    suite, prompt = outline.suite, num_bytes(policy.encode_prompts([""]))
+    trajectory = (suite.sampler.num_steps + 1) * torch.empty(model.latent_shape).nbytes
+    rewards = [
+        Component(f"reward {part.name}: as its files", int(1e9 * (source.gigabytes or 0)), "always")
+        for part in (outline.reward, *outline.held_out_rewards)
+        for source in part.part.sources(part.config)
+    ]
+    return [
+        *rewards,
+        Component("prompt embeddings of an epoch", outline.prompts_per_epoch * prompt, "always"),
+        Component("noise of a chunk", suite.compute.chunk_size * trajectory, "sampling"),
+        Component("latents of an epoch", suite.budget.reward_queries_per_epoch * trajectory, "host"),
+        Component("prompt cache", min(CACHE_BYTES, suite.epochs * outline.prompts_per_epoch * prompt), "host"),
+    ]
+
+
+def _chunks(policy: Policy, chunk_size: int) -> list[Component]:
+    latents = torch.zeros(chunk_size, *policy.model.latent_shape)
+    steps = policy.schedule.objective_steps[:1].repeat(chunk_size)
+    condition = stack([policy.encode_prompts([""])] * chunk_size)
+    policy.encode_prompts.empty(1)
+    for parameter in policy.trainable().values():
+        parameter.grad = torch.zeros_like(parameter)
+    with torch.no_grad(), _norms_as_on_gpus(policy):
+        sampling = peak_bytes(lambda: policy.step_mean(latents, steps, condition))
+        decoding = peak_bytes(lambda: policy.decode(latents))
+        with torch.enable_grad():
+            update = peak_bytes(lambda: update_chunk(policy, latents, steps, condition))
+    return [
+        Component("activations of a chunk", sampling, "sampling"),
+        Component("activations of a chunk", update, "update"),
+        Component("activations of a chunk", decoding, "decoding"),
+    ]
+
+
+def update_chunk(policy: Policy, latents: Tensor, steps: Tensor, condition: Condition) -> None:
+    """The most that an update asks of a chunk: the policy's graph, the reference beside it, then the backward pass."""
+    log_probs = policy.log_probs(latents, latents, steps, condition)
+    with torch.no_grad():
+        policy.step_mean(latents, steps, condition, reference=True)
+    log_probs.sum().backward()
+
+
+@contextmanager
+def _norms_as_on_gpus(policy: Policy) -> Iterator[None]:
+    """Autocast computes norms in fp32 on GPUs, but not on the CPU, on which the account is made."""
+    modules = chain(*(network.modules() for network in (policy.denoiser, policy.frozen_copy) if network is not None))
+    norms = [module for module in modules if isinstance(module, nn.GroupNorm | nn.LayerNorm)]
+    hooks = [norm.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:])) for norm in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _networks(policy: Policy) -> list[nn.Module]:
+    copy = [policy.frozen_copy] if policy.frozen_copy else []
+    return [policy.denoiser, *copy, *chain(*policy.model.frozen_parts().values())]
+
+
+def _move_to_cpu(network: nn.Module) -> None:
+    """Puts CPU tensors in the place of meta ones: autocast and some kernels know no meta device."""
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            moved = torch.empty_like(parameter, device="cpu")
+            setattr(module, name, nn.Parameter(moved, requires_grad=parameter.requires_grad))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty_like(buffer, device="cpu"))
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

@@ -1,0 +1,190 @@
+"""Everything about a run that can be checked and counted before any weights load.
+
+In this order: the settings, which make an ``Outline``; then the files that it needs; then the prompts, which make it a
+``Plan``.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from importlib.util import find_spec
+
+from rfbench.core.algorithm import Cost
+from rfbench.core.prompts import PromptSet, epoch_prompts
+from rfbench.errors import InputError
+from rfbench.hub.sources import Need, missing
+from rfbench.planning.evaluation_prompts import choose_prompts
+from rfbench.planning.parts import SuiteParts, suite_parts
+from rfbench.plugins import registry
+from rfbench.plugins.component import Part, find_part
+from rfbench.suite.loading import suite_names
+from rfbench.suite.suite import AlgorithmSettings, Plugin, Suite, TrackerSettings
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a whole run spends. Forwards and backwards count latents through the denoiser."""
+
+    reward_queries: int
+    training_forwards: int
+    training_backwards: int
+    evaluation_forwards: int
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    def part(self, share: float) -> Totals:
+        """What ``share`` of the run, from 0 to 1, spends."""
+        return Totals(*(round(share * count) for count in astuple(self)))
+
+
+@dataclass(frozen=True)
+class Outline(SuiteParts):
+    """A run of one algorithm on a suite whose settings are valid; its files need not be there.
+
+    Attributes:
+        label: the algorithm's table in the suite.
+        prompts_per_epoch: groups per epoch; times ``settings.images_per_prompt`` it is the budget.
+    """
+
+    suite: Suite
+    label: str
+    seed: int
+    settings: AlgorithmSettings
+    algorithm: Part
+    prompts_per_epoch: int
+
+    @property
+    def plugin_names(self) -> dict[str, str]:
+        """The plugins that make the run, by kind."""
+        return {"algorithm": self.algorithm.name, "model": self.model.name, "reward": self.reward.name}
+
+    @property
+    def objective_steps(self) -> int:
+        """Denoising steps that carry a gradient: neither skipped, nor DDPM's last step, which has no noise."""
+        sampler = self.suite.sampler
+        deterministic = 1 if sampler.kind == "ddpm" else 0
+        return sampler.num_steps - max(sampler.skip_last_steps, deterministic)
+
+    def epoch_cost(self) -> Cost:
+        """Latents through the denoiser in one epoch, sampling and reference included."""
+        images = self.suite.budget.reward_queries_per_epoch
+        steps, settings, capabilities = self.objective_steps, self.settings, self.algorithm.part.capabilities
+        update = self.algorithm.make().cost(self.prompts_per_epoch, settings.images_per_prompt, steps)
+        # sampling gives the log-probs of who samples; those of the other, where they are needed, cost a pass
+        offline = settings.sample_from == "reference"
+        other = capabilities.trajectories if offline else capabilities.reference_log_probs
+        sampling = images * (self.suite.sampler.num_steps + (steps if other else 0))
+        calls = 2 if self.suite.sampler.guidance_scale != 1 else 1
+        update_calls = calls if update.guided else 1
+        return Cost(calls * sampling + update_calls * update.forwards, update_calls * update.backwards)
+
+    def evaluation_forwards(self) -> int:
+        """Latents through the denoiser in one evaluation: sampling, and the reference for the KL."""
+        images = sum(s.num_prompts * s.images_per_prompt for s in self.suite.evaluation.sets.values())
+        calls = 2 if self.suite.sampler.guidance_scale != 1 else 1
+        return calls * images * (self.suite.sampler.num_steps + self.objective_steps)
+
+    def num_evaluations(self) -> int:
+        epochs, every = self.suite.epochs, self.suite.evaluation.every
+        return epochs // every + 1 + (1 if epochs % every else 0)
+
+    def totals(self) -> Totals:
+        """What the run spends from its first epoch to its last evaluation."""
+        epoch, epochs = self.epoch_cost(), self.suite.epochs
+        return Totals(
+            reward_queries=self.suite.budget.reward_queries_per_epoch * epochs,
+            training_forwards=epoch.forwards * epochs,
+            training_backwards=epoch.backwards * epochs,
+            evaluation_forwards=self.evaluation_forwards() * self.num_evaluations(),
+        )
+
+    def missing_files(self) -> list[Need]:
+        """The files that must be there before the run can start, and are not."""
+        return [need for need in self.needs() if need.source.find() is None]
+
+    def open(self) -> Plan:
+        """Opens the prompt sets; an ``InputError`` lists every missing file, or says which prompts do not fit."""
+        absent = self.missing_files()
+        if absent:
+            raise InputError(missing(absent, command_line_name(self.suite)))
+        for part in self.places().values():
+            part.check()
+        prompts = {name: part.make() for name, part in self.prompt_sets.items()}
+        epoch_prompts(prompts["train"], self.prompts_per_epoch, epoch=0, seed=self.seed)
+        return Plan(**vars(self), prompts=prompts, evaluation_prompts=choose_prompts(self.suite, prompts))
+
+
+@dataclass(frozen=True)
+class Plan(Outline):
+    """A valid run of one algorithm on a suite, with everything it needs.
+
+    Attributes:
+        prompts: the prompt sets by name, opened.
+        evaluation_prompts: each evaluation set's prompts.
+    """
+
+    prompts: dict[str, PromptSet]
+    evaluation_prompts: dict[str, list[str]]
+
+
+def make_plan(suite: Suite, label: str, seed: int) -> Plan:
+    """Checks that ``label`` can run on ``suite``; an ``InputError`` says what does not fit and what to change."""
+    return make_outline(suite, label, seed).open()
+
+
+def make_outline(suite: Suite, label: str, seed: int) -> Outline:
+    """The same, as far as it can be told without opening a file."""
+    settings = suite.settings_for(label)
+    algorithm = find_part("algorithms", Plugin(name=settings.algorithm or label, **settings.config))
+    _check_capabilities(algorithm, label, settings)
+    _check_installed(suite.compute.trackers)
+    return Outline(
+        **vars(suite_parts(suite)),
+        suite=suite,
+        label=label,
+        seed=seed,
+        settings=settings,
+        algorithm=algorithm,
+        prompts_per_epoch=suite.prompts_per_epoch(label),
+    )
+
+
+def outlines(suite: Suite) -> list[Outline]:
+    """The runs that the suite lists; of one that lists none, those of every algorithm whose defaults fit it."""
+    if suite.algorithms:
+        return [make_outline(suite, label, seed=0) for label in suite.algorithms]
+    found = []
+    for label in registry.names("algorithms"):
+        with suppress(InputError):
+            found.append(make_outline(suite, label, seed=0))
+    return found
+
+
+def command_line_name(suite: Suite) -> str:
+    """What a command takes as the suite: its name, if it ships with rfbench, else some file's."""
+    return suite.name if suite.name in suite_names() else "SUITE.toml"
+
+
+def _check_capabilities(algorithm: Part, label: str, settings: AlgorithmSettings) -> None:
+    needed = algorithm.part.capabilities.min_images_per_prompt
+    if settings.images_per_prompt < needed:
+        raise InputError(
+            f"{label} needs at least {needed} images per prompt, but images_per_prompt is "
+            f"{settings.images_per_prompt}; use --set algorithms.{label}.images_per_prompt={needed} or more"
+        )
+    if settings.sample_from == "reference" and not algorithm.part.capabilities.off_policy:
+        raise InputError(
+            f"{label}: sample_from is 'reference', but {algorithm.name} is defined only for samples of the policy "
+            f"itself; use --set algorithms.{label}.sample_from=policy"
+        )
+
+
+def _check_installed(trackers: TrackerSettings) -> None:
+    for package, on in {"tensorboard": trackers.tensorboard, "wandb": trackers.wandb != "off"}.items():
+        if on and find_spec(package) is None:
+            raise InputError(
+                f"compute.trackers.{package} is on, but {package} is not installed; `pip install 'rfbench[track]'`, "
+                "or turn it off"
+            )

@@ -1,0 +1,1 @@
+"""How algorithms, models, rewards and prompt sets are found and configured."""

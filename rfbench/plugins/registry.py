@@ -1,0 +1,118 @@
+"""Look-up of algorithms, models, rewards and prompt sets: by entry point, or in a Python file for a quick try."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from rfbench.errors import InputError, did_you_mean
+from rfbench.suite.settings import describe
+
+KINDS = ("algorithms", "models", "rewards", "prompts")
+_from_files: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
+
+
+def names(kind: str) -> list[str]:
+    """The names known for a kind, without importing what is installed."""
+    return sorted(_entries(kind).keys() | _from_files[kind])
+
+
+def find(kind: str, name: str) -> Any:
+    """The class known as ``name``; an ``InputError`` says that it is unknown, broken, or of another kind."""
+    if name in _from_files[kind]:
+        return _from_files[kind][name]
+    entries, singular = _entries(kind), kind.removesuffix("s")
+    if name not in entries:
+        known = names(kind)
+        raise InputError(f"unknown {singular} {name!r}{did_you_mean(name, known)}; installed: {', '.join(known)}")
+    try:
+        found = entries[name].load()
+    except Exception as error:
+        raise InputError(
+            f"the {singular} {name!r} ({entries[name].value}) cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    base = _bases()[kind]
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InputError(f"the {singular} {name!r} is {found!r}, not a subclass of {base.__name__}")
+    return found
+
+
+def add_file(path: Path) -> None:
+    """Makes the plugins that are defined in a Python file known, each under its class's name in lower case.
+
+    Words are joined by hyphens: a class ``BrightReward`` is found as ``bright-reward``, ``GRPO`` as ``grpo``.
+    """
+    module = _import(path)
+    found = False
+    for value in vars(module).values():
+        if not inspect.isclass(value) or value.__module__ != module.__name__ or inspect.isabstract(value):
+            continue
+        for kind, base in _bases().items():
+            if issubclass(value, base):
+                name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", value.__name__).lower()
+                if name in _entries(kind):
+                    raise InputError(
+                        f"{path} defines {value.__name__}, but {name!r} is among the installed {kind}; rename the class"
+                    )
+                _from_files[kind][name] = value
+                found = True
+    if not found:
+        bases = ", ".join(base.__name__ for base in _bases().values())
+        raise InputError(f"{path} defines no plugin: no class in it fills in one of {bases}")
+
+
+def origin(kind: str, name: str) -> str:
+    """Where a plugin comes from: a distribution and its version, or a file and its checksum."""
+    if name in _from_files[kind]:
+        path = Path(inspect.getfile(_from_files[kind][name]))
+        return f"{path} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    distribution = _entries(kind)[name].dist
+    return f"{distribution.name} {distribution.version}" if distribution else "unknown"
+
+
+def configure(kind: str, name: str, config: type[BaseModel], options: dict[str, Any]) -> Any:
+    """``options`` validated by a plugin's ``Config``; an ``InputError`` names the key and the nearest field."""
+    try:
+        return config.model_validate(options)
+    except ValidationError as error:
+        raise InputError(f"settings of the {kind.removesuffix('s')} {name!r}:\n{describe(error, config)}") from None
+
+
+def _entries(kind: str) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=f"rfbench.{kind}")}
+
+
+def _bases() -> dict[str, type]:
+    from rfbench.core.algorithm import Algorithm
+    from rfbench.core.model import Model
+    from rfbench.core.prompts import PromptSet
+    from rfbench.core.reward import Reward
+
+    return dict(zip(KINDS, (Algorithm, Model, Reward, PromptSet), strict=True))
+
+
+def _import(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"there is no plugin file {path}")
+    spec = importlib.util.spec_from_file_location(f"rfbench_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"the plugin {path} is not a Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # pydantic looks annotations up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f" line {lines[-1]}" if lines else ""
+        raise InputError(f"the plugin {path}{where} cannot be imported: {type(error).__name__}: {error}") from error
+    return module

@@ -1,0 +1,1 @@
+"""From frames of records to statistics and verdicts."""

@@ -1,0 +1,120 @@
+"""The PRDP paper's numbers beside ours, for suites that name what they reproduce.
+
+A suite's `[paper]` table says which experiment it repeats: `suite` ("small" or "large") and `reward` (the reward that
+was trained on; "multi" for the weighted sum of Table 3, "aesthetic" for the ablation of Figure 10).
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import polars as pl
+
+from rfbench.report.render.tables import order
+
+SOURCE = "Deng et al., PRDP, CVPR 2024 (arXiv 2402.08714v2)"
+BASE = "sd-v1.4"
+MEASURES = {"multi": "weighted-sum"}  # the paper's name of a reward: the plugin's, where they differ
+QUERIES_PER_EPOCH = 512
+COLUMNS = {
+    "suite": pl.String(),
+    "measure": pl.String(),
+    "role": pl.String(),
+    "prompts": pl.String(),
+    "seen": pl.Boolean(),
+    "method": pl.String(),
+    "paper": pl.Float64(),
+    "measured": pl.Float64(),
+    "gap": pl.Float64(),
+}
+
+
+def beside_paper(records: list[dict[str, Any]], stability: pl.DataFrame) -> pl.DataFrame:
+    """A row per number of the paper that has a counterpart in the runs: paper, measured, gap = measured − paper.
+
+    The base model (measured: the mean first evaluation) stands first in each prompt set: it shows how well the set-up
+    is calibrated before anything is trained. A method of the paper that was not run has no measured value.
+    """
+    parts = [_rows(suite, reference, stability) for suite, reference in references(records).items()]
+    frame = pl.concat(parts) if parts else pl.DataFrame(schema=COLUMNS)
+    return order(frame.rename({"method": "algorithm"}), pl.col("algorithm") != BASE).rename({"algorithm": "method"})
+
+
+def references(records: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """suite name -> its [paper] table, for the suites that have one."""
+    found = {record["suite"]["name"]: record["suite"].get("paper") for record in records}
+    return {
+        suite: table
+        for suite, table in found.items()
+        if isinstance(table, dict) and {"suite", "reward"} <= table.keys()
+    }
+
+
+def paper_curves(reference: dict[str, str]) -> pl.DataFrame:
+    """The paper's HPSv2 training curves: algorithm, epoch, reward_queries, mean. Empty for any other reward."""
+    curves = _read("prdp_poster_curves.csv").filter(pl.col("suite") == reference["suite"])
+    if reference["reward"] != "hpsv2":
+        curves = curves.clear()
+    queries = (pl.col("epoch") * QUERIES_PER_EPOCH).alias("reward_queries")
+    return curves.select("algorithm", "epoch", queries, pl.col("hpsv2").alias("mean"))
+
+
+def _rows(suite: str, reference: dict[str, str], stability: pl.DataFrame) -> pl.DataFrame:
+    ours = stability.filter(pl.col("suite") == suite)
+    panels = ours.select("suite", "measure", "role", "prompts", "seen").unique()
+    paper = _paper_values(reference, panels)
+    base = ours.group_by("measure", "prompts").agg(
+        pl.col("start").mean().alias("measured"), pl.lit(BASE).alias("method")
+    )
+    final = ours.group_by("measure", "prompts", pl.col("algorithm").alias("method")).agg(
+        pl.col("final").mean().alias("measured")
+    )
+    measured = pl.concat([base.select(["measure", "prompts", "method", "measured"]), final])
+    rows = panels.join(paper, on=["measure", "prompts"]).join(measured, on=["measure", "prompts", "method"], how="left")
+    return rows.with_columns((pl.col("measured") - pl.col("paper")).alias("gap")).select(*COLUMNS)
+
+
+def base_row(suite: str, reward: str) -> dict[tuple[str, str], float]:
+    """The untouched base model in the paper: (prompt set, measure) -> value, for a suite's `[paper]` table.
+
+    What a set-up is calibrated against: https://arxiv.org/abs/2402.08714v2, Tables 1-3 and Figure 10.
+    """
+    rows = _experiment(suite, reward).filter(method=BASE)
+    return {(prompts, measure): value for prompts, measure, value in rows.select("prompts", "measure", "paper").rows()}
+
+
+def _experiment(suite: str, reward: str) -> pl.DataFrame:
+    """measure (as our records call it), prompts, seen, method, paper: what the paper reports of one experiment."""
+    table = {"multi": "3", "aesthetic": "fig10"}.get(reward, "1" if suite == "small" else "2")
+    values = _read("prdp_results.csv").filter(pl.col("table") == table)
+    if table in ("1", "2"):
+        values = values.filter(pl.col("reward") == reward)
+    return values.select(
+        pl.col("reward").replace(MEASURES).alias("measure"),
+        pl.col("prompt_set").alias("prompts"),
+        "seen",
+        "method",
+        pl.col("value").alias("paper"),
+    )
+
+
+def _paper_values(reference: dict[str, str], panels: pl.DataFrame) -> pl.DataFrame:
+    """measure, prompts (by our names), method, paper."""
+    values = _experiment(reference["suite"], reference["reward"])
+    ours, theirs = _only_seen(panels), _only_seen(values)
+    if ours and theirs and theirs not in panels["prompts"]:
+        values = values.with_columns(pl.col("prompts").replace(theirs, ours))
+    return values.drop("seen")
+
+
+def _only_seen(frame: pl.DataFrame) -> str | None:
+    """The one prompt set that was seen in training: the paper's and ours mean the same, whatever they are called."""
+    seen = frame.filter(pl.col("seen"))["prompts"].unique()
+    return seen[0] if len(seen) == 1 else None
+
+
+def _read(name: str) -> pl.DataFrame:
+    text = (resources.files("rfbench.report.analysis") / "data" / name).read_bytes()
+    frame = pl.read_csv(text, comment_prefix="#", schema_overrides={"table": pl.String})
+    return frame.with_columns(pl.col("seen") == "yes") if "seen" in frame.columns else frame

@@ -1,0 +1,190 @@
+"""Plots at the width of a paper's column: 3.4 inches for up to two panels across, 7 for more."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from rfbench.report.render.colours import Look, looks
+from rfbench.report.render.tables import order, prompt_set
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#010101"  # text and axes; the page gives it the colour of its own text
+Styles = dict[str, Look]  # the look of each algorithm
+COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "text.parse_math": False,  # a $ in a name is a $
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.grid": True,
+    "grid.color": "#888888",
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3,
+    "svg.hashsalt": "rfbench",
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+}
+BASE_LINE: dict[str, Any] = {"color": "#777777", "linewidth": 0.8, "linestyle": (0, (1, 2))}
+X_AXES = {
+    "queries": ("reward_queries", "reward queries"),
+    "epochs": ("epoch", "epochs"),
+    "seconds": ("seconds", "training seconds"),
+}
+
+
+@contextmanager
+def plotting() -> Iterator[None]:
+    """matplotlib without a display and in the house's style; imported here, as it takes half a second."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        yield
+
+
+def save(figure: Figure, out: Path, name: str) -> tuple[Path, Path]:
+    """PNG and SVG, the same bytes for the same data."""
+    import matplotlib.pyplot as plt
+
+    png, svg = out / f"{name}.png", out / f"{name}.svg"
+    figure.savefig(png, metadata={"Software": None})
+    figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    return png, svg
+
+
+def reward_curves(evals: pl.DataFrame, styles: Styles, x: str, paper: pl.DataFrame | None) -> Figure | None:
+    """Each reward against `x` (of `X_AXES`), a panel per reward and prompt set, for the runs of one suite.
+
+    A line is the mean over seeds; its band is one standard deviation over seeds each way. `paper` holds the paper's
+    training curves, drawn thin beside the training reward on seen prompts.
+    """
+    rewards = order(evals.filter(pl.col("role") != "diagnostic"), pl.col("epoch"))
+    if rewards.is_empty():
+        return None
+    panels = rewards.partition_by("measure", "prompts", maintain_order=True)
+    columns = min(rewards["prompts"].n_unique(), 3)
+    figure, axes = panel_grid(len(panels), columns)
+    styles = {name: styles[name] for name in sorted(evals["algorithm"].unique())}
+    column, label = X_AXES[x]
+    for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
+        draw_base(axis, panel)
+        for curve in panel.partition_by("algorithm", maintain_order=True):
+            draw_curve(axis, curve, column, styles[curve["algorithm"][0]])
+        if paper is not None and panel["seen"][0] and panel["role"][0] == "training":
+            draw_paper(axis, paper, column)
+        axis.set_title(panel_title(panel), loc="left")
+        if index % columns == 0:
+            axis.set_ylabel(wrapped(panel["unit"][0] or ""))
+        few_ticks(axis)
+        if index >= len(panels) - columns:
+            axis.set_xlabel(label)
+    legend(figure, styles, paper)
+    return figure
+
+
+def few_ticks(axis: Axes) -> None:
+    """At most four intervals along x, in thousands (k) or millions (M) where the numbers are long."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    if axis.get_xlim()[1] >= 10_000:
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def panel_grid(count: int, columns: int, height: float = 1.45, width: float | None = None) -> tuple[Figure, list[Axes]]:
+    """`count` axes in rows of `columns`, with room for a legend on top."""
+    import matplotlib.pyplot as plt
+
+    rows = math.ceil(count / columns)
+    width = width or (COLUMN_WIDTH if columns <= 2 else PAGE_WIDTH)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(width, height * rows + 0.45), squeeze=False, layout="constrained"
+    )
+    axes = list(grid.flat)
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    return figure, axes[:count]
+
+
+def panel_title(panel: pl.DataFrame) -> str:
+    row = panel.row(0, named=True)
+    name = prompt_set(row)
+    return f"{wrapped(row['measure'])}\n{wrapped(name if name.endswith(')') else f'{name} prompts')}"
+
+
+def wrapped(text: str, width: int = 28) -> str:
+    """Text in lines that fit a panel."""
+    return textwrap.fill(text, width)
+
+
+def draw_curve(axis: Axes, curve: pl.DataFrame, column: str, look: Look) -> None:
+    """Mean over the seeds of one algorithm, with a band of one standard deviation. Seeds are matched by epoch."""
+    points = (
+        curve.group_by("epoch")
+        .agg(pl.col(column).mean().alias("x"), pl.col("mean").mean().alias("y"), pl.col("mean").std().alias("spread"))
+        .sort("epoch")
+    )
+    x, y, spread = (points[c].cast(pl.Float64).to_numpy() for c in ("x", "y", "spread"))
+    every = max(1, len(x) // 8)
+    axis.plot(
+        x, y, color=look.colour, linestyle=look.line, marker=look.marker, mfc=look.fill, markevery=every, zorder=3
+    )
+    axis.fill_between(x, y - np.nan_to_num(spread), y + np.nan_to_num(spread), color=look.colour, alpha=0.18, lw=0)
+
+
+def draw_paper(axis: Axes, paper: pl.DataFrame, column: str) -> None:
+    """The paper's curves: thin and without markers, in the colour of their algorithm."""
+    for curve in paper.partition_by("algorithm", maintain_order=True):
+        look = looks(curve["algorithm"])[curve["algorithm"][0]]
+        axis.plot(curve[column], curve["mean"], color=look.colour, linewidth=0.7, alpha=0.75, zorder=2)
+
+
+def draw_base(axis: Axes, panel: pl.DataFrame) -> None:
+    """The base model's level: the mean first evaluation."""
+    base = panel.filter(pl.col("epoch") == 0)["mean"].mean()
+    if isinstance(base, float):
+        axis.axhline(base, **BASE_LINE, zorder=1)
+
+
+def legend(figure: Figure, styles: Styles, paper: pl.DataFrame | None = None, base: bool = True) -> None:
+    """Algorithms, the base model and the paper's curves, above the panels."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=s.colour, linestyle=s.line, marker=s.marker, mfc=s.fill, label=name)
+        for name, s in styles.items()
+    ]
+    if base:
+        handles.append(Line2D([], [], label="base model", **BASE_LINE))
+    for name, look in looks(paper["algorithm"] if paper is not None else []).items():
+        handles.append(Line2D([], [], color=look.colour, linewidth=0.7, alpha=0.75, label=f"{name} (paper)"))
+    entries = sorted((0.45 + 0.055 * len(str(handle.get_label())) for handle in handles), reverse=True)  # inches
+    columns = sum(bool(total <= figure.get_figwidth()) for total in np.cumsum(entries)) or 1
+    figure.set_figheight(figure.get_figheight() + 0.14 * (math.ceil(len(handles) / columns) - 1))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handlelength=2.6)

@@ -1,0 +1,1 @@
+"""A run: the loop, its folder, checkpoints, and what to do when it stops."""

@@ -1,0 +1,32 @@
+"""Sample images: one fixed grid per evaluation and prompt set, prompts down the rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from rfbench.core.evaluation import SetResult
+from rfbench.running.folder import write_atomically
+
+
+def save(folder: Path, epoch: int, results: list[SetResult], prompts: dict[str, list[str]]) -> None:
+    """Writes ``epoch-<n>-<set>.png`` for every set, and ``index.json`` with the prompts of the rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    index = {
+        "prompts": {result.name: prompts[result.name][: len(result.grid)] for result in results},
+        "images_per_prompt": {result.name: result.grid.shape[1] for result in results},
+        "tile": results[0].grid.shape[-1],
+    }
+    write_atomically(folder / "index.json", json.dumps(index, indent=2).encode())
+    for result in results:
+        picture(result.grid).save(folder / f"epoch-{epoch:04d}-{result.name}.png")
+
+
+def picture(grid: torch.Tensor) -> Image.Image:
+    """One RGB image of a grid ``(rows, columns, 3, H, W)`` uint8."""
+    rows, columns, channels, height, width = grid.shape
+    pixels = grid.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
+    return Image.fromarray(pixels.numpy(), mode="RGB")

@@ -1,0 +1,174 @@
+"""What a person sees while a run goes on: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from rfbench.core.meter import Meter
+from rfbench.planning.plan import Plan
+
+
+class Progress(ABC):
+    """Told by the trainer what happens."""
+
+    @abstractmethod
+    def running(self, plan: Plan, meter: Meter, epoch: int, folder: Path) -> AbstractContextManager[None]:
+        """Wraps the run, which starts after ``epoch`` completed epochs."""
+
+    @abstractmethod
+    def epoch(self, record: dict[str, Any]) -> None:
+        """An epoch's line of ``metrics.jsonl``."""
+
+    @abstractmethod
+    def evaluation(self, records: list[dict[str, Any]]) -> None:
+        """The lines of one evaluation."""
+
+    @abstractmethod
+    def note(self, message: str) -> None:
+        """Something to say once."""
+
+
+class Quiet(Progress):
+    """Says nothing, and keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def running(self, plan: Plan, meter: Meter, epoch: int, folder: Path) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Not shown."""
+
+    def evaluation(self, records: list[dict[str, Any]]) -> None:
+        """Not shown."""
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+class Lines(Progress):
+    """One plain line per event, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def running(self, plan: Plan, meter: Meter, epoch: int, folder: Path) -> Iterator[None]:
+        self._clock = _Clock(plan.suite.epochs, epoch)
+        self._plan, self._meter = plan, meter
+        self._print(
+            f"{plan.label} on {plan.suite.name}, seed {plan.seed}: epochs {epoch}-{plan.suite.epochs}, {folder}"
+        )
+        yield
+        self._print(f"finished in {_duration(self._clock.elapsed)}: {_shares(meter)}")
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self._clock.epoch = record["epoch"]
+        memory = self._meter.peak_memory_bytes() / 2**20
+        self._print(
+            f"epoch {record['epoch']}/{self._plan.suite.epochs}  reward {record['reward_mean']:.4g}  "
+            f"left {_duration(self._clock.left)}  memory {memory:.0f} MiB"
+        )
+
+    def evaluation(self, records: list[dict[str, Any]]) -> None:
+        self._print(f"  evaluation {_summary(records)}")
+
+    def note(self, message: str) -> None:
+        self._print(message)
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveDisplay(Progress):
+    """A panel that refreshes: bar, phase, reward, latest evaluation, time left, memory."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._record: dict[str, Any] = {}
+        self._evaluation = ""
+
+    @contextmanager
+    def running(self, plan: Plan, meter: Meter, epoch: int, folder: Path) -> Iterator[None]:
+        self._plan, self._meter, self._folder = plan, meter, folder
+        self._clock = _Clock(plan.suite.epochs, epoch)
+        with Live(get_renderable=self._panel, console=self._console, refresh_per_second=4):
+            yield
+        self._console.print(f"finished in {_duration(self._clock.elapsed)}: {_shares(meter)}", highlight=False)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self._record = record
+        self._clock.epoch = record["epoch"]
+
+    def evaluation(self, records: list[dict[str, Any]]) -> None:
+        self._evaluation = _summary(records)
+
+    def note(self, message: str) -> None:
+        self._console.print(message, markup=False, style="yellow")
+
+    def _panel(self) -> RenderableType:
+        epochs = self._plan.suite.epochs
+        reward = f"{self._record['reward_mean']:.4g}" if self._record else "-"
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim")
+        table.add_column()
+        table.add_row("epoch", f"{self._clock.epoch}/{epochs}   left {_duration(self._clock.left)}")
+        table.add_row("", ProgressBar(total=epochs, completed=self._clock.epoch, width=40))
+        table.add_row("now", self._meter.current_phase)
+        table.add_row("reward", reward)
+        table.add_row("evaluation", self._evaluation or "-")
+        table.add_row("memory", f"{self._meter.peak_memory_bytes() / 2**20:.0f} MiB")
+        title = f"{self._plan.label} on {self._plan.suite.name}, seed {self._plan.seed}"
+        return Panel(table, title=title, subtitle=str(self._folder), title_align="left", subtitle_align="left")
+
+
+class _Clock:
+    """Time since this process began the run, and what is left at the mean pace."""
+
+    def __init__(self, epochs: int, epoch: int) -> None:
+        self._epochs, self._first, self._since = epochs, epoch, time.monotonic()
+        self.epoch = epoch
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._since
+
+    @property
+    def left(self) -> float | None:
+        done = self.epoch - self._first
+        return self.elapsed / done * (self._epochs - self.epoch) if done else None
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def _summary(records: list[dict[str, Any]]) -> str:
+    """``"seen: shapes-gold 0.61, ...; unseen: ..."``"""
+    sets: dict[str, list[str]] = {}
+    for record in records:
+        if record["measure"] != "kl_per_dimension":
+            sets.setdefault(record["prompts"], []).append(f"{record['measure']} {record['mean']:.4g}")
+    return "; ".join(f"{name}: {', '.join(values)}" for name, values in sets.items())
+
+
+def _shares(meter: Meter) -> str:
+    seconds = meter.lap()
+    total = sum(seconds.values())
+    return ", ".join(f"{name} {value / total:.0%}" for name, value in seconds.items() if value > 0)

@@ -1,0 +1,338 @@
+"""One run: sample -> score -> update -> evaluate -> record -> checkpoint."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rfbench.core.algorithm import Algorithm, check_metrics
+from rfbench.core.evaluation import Evaluator, Judge
+from rfbench.core.learner import Learner
+from rfbench.core.meter import Meter
+from rfbench.core.policy import Policy, make_policy
+from rfbench.core.processes import Processes
+from rfbench.core.prompts import epoch_prompts
+from rfbench.core.rollout import Rollout, RolloutSampler
+from rfbench.errors import InputError, InterfaceError, RfbenchError
+from rfbench.planning.plan import Plan
+from rfbench.planning.prompt_counts import count_prompts, remarks
+from rfbench.plugins import registry
+from rfbench.running import checkpoint, failures, grids, provenance, weights
+from rfbench.running.checkpoint import Checkpoint
+from rfbench.running.folder import RunFolder, run_path
+from rfbench.running.progress import Progress
+from rfbench.running.resume import check_resumable, check_same_experiment
+from rfbench.running.trackers import Trackers, tracking
+
+LOCAL_COUNTERS = ("unet_forwards", "unet_backwards")  # counted by each process for its share
+START_ERROR_WARNING = 0.1  # share of the clip range that the ratio's first distance from 1 may reach unremarked
+
+
+@dataclass
+class Run:
+    """The parts of a run, made and connected; nothing in it touches the disk."""
+
+    plan: Plan
+    processes: Processes
+    meter: Meter
+    policy: Policy
+    algorithm: Algorithm
+    learner: Learner
+    sampler: RolloutSampler
+    evaluator: Evaluator
+
+    def rollout(self, epoch: int) -> Rollout:
+        """Samples and scores the images of ``epoch``, from 0."""
+        plan = self.plan
+        prompts = epoch_prompts(plan.prompts["train"], plan.prompts_per_epoch, epoch, plan.seed)
+        return self.sampler(epoch, prompts, plan.settings, self.algorithm.capabilities)
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """One epoch's update of the policy; the algorithm's metrics."""
+        self.learner.begin(rollout)
+        where = f"the algorithm {self.plan.algorithm.name!r}"
+        try:
+            with self.meter.phase("update"):
+                metrics = self.algorithm.update(rollout, self.learner)
+            self.learner.end()
+        except InterfaceError as error:
+            raise InterfaceError(f"{where}: {error}") from error
+        return check_metrics(metrics, f"{where} at epoch {rollout.epoch + 1}")
+
+    def counters(self) -> dict[str, int]:
+        """The work of all processes."""
+        counters = self.meter.counters.as_dict()
+        local = self.processes.sum(torch.tensor([counters[name] for name in LOCAL_COUNTERS]))
+        return counters | dict(zip(LOCAL_COUNTERS, local.tolist(), strict=True))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "optimizer": self.learner.state_dict(),
+            "algorithm": self.algorithm.state_dict(),
+            "counters": self.counters(),
+            "seconds": self.meter.lap(),
+        }
+
+    def restore(self, saved: Checkpoint) -> None:
+        self.policy.load_state_dict(saved.weights)
+        self.learner.load_state_dict(saved.state["optimizer"])
+        self.algorithm.load_state_dict(saved.state["algorithm"])
+        counters = saved.state["counters"]
+        if not self.processes.is_main:  # the saved ones are everyone's: only one process goes on from them
+            counters = counters | dict.fromkeys(LOCAL_COUNTERS, 0)
+        vars(self.meter.counters).update(counters)
+        self.meter.seconds.update(saved.state["seconds"])
+
+
+def make_run(plan: Plan, processes: Processes) -> Run:
+    """Loads the model and the rewards, and connects the parts."""
+    suite, seed = plan.suite, plan.seed
+    _check_shares(plan, processes.size)
+    device, chunk_size = processes.device, suite.compute.chunk_size
+    meter = Meter(device)
+    with meter.phase("load"), failures.loading(suite, meter):
+        model = plan.model.make(device)
+        reward = plan.reward.make(device)
+        judges = [Judge(plan.reward.name, reward, "training")]
+        judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
+        policy = make_policy(suite, model, device, counters=meter.counters, seed=seed)
+    return Run(
+        plan=plan,
+        processes=processes,
+        meter=meter,
+        policy=policy,
+        algorithm=plan.algorithm.make(),
+        learner=Learner(policy, plan.settings.optimizer, processes, meter, chunk_size=chunk_size, seed=seed),
+        sampler=RolloutSampler(
+            policy,
+            reward,
+            plan.reward.name,
+            processes,
+            meter,
+            chunk_size=chunk_size,
+            seed=seed,
+            reward_noise=suite.reward_noise,
+        ),
+        evaluator=Evaluator(
+            suite.evaluation, plan.evaluation_prompts, judges, policy, processes, meter, chunk_size=chunk_size
+        ),
+    )
+
+
+def _check_shares(plan: Plan, processes: int) -> None:
+    """Every process needs a prompt of its own, in training and in every evaluation set."""
+    counts = {f"an epoch of {plan.label}": plan.prompts_per_epoch}
+    counts |= {f"evaluation.sets.{name}": len(prompts) for name, prompts in plan.evaluation_prompts.items()}
+    for what, count in counts.items():
+        if count < processes:
+            raise InputError(
+                f"{what} has {count} prompts to share out among {processes} processes; use {count} or fewer"
+            )
+
+
+def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Runs ``plan`` to its end in ``root/<suite>/<label>/seed-<n>/`` and returns that folder.
+
+    A finished run is left as it is unless ``overwrite``; an unfinished one needs ``resume`` or ``overwrite``.
+    """
+    processes = Processes(plan.suite.compute)
+    folder = RunFolder(run_path(root, plan.suite.name, plan.label, plan.seed), writer=processes.is_main)
+    earlier = folder.read_run()
+    processes.wait()
+    if earlier is not None and not overwrite:
+        if earlier["status"] == "finished":
+            check_same_experiment(earlier, plan, folder.path)
+            progress.note(f"{folder.path} is finished already; --overwrite runs it again")
+            return folder.path
+        if not resume:
+            raise InputError(
+                f"{folder.path} holds a run that is {earlier['status']} at epoch {earlier['epoch']} of "
+                f"{earlier['epochs']}; --resume goes on with it, --overwrite starts over"
+            )
+        check_resumable(earlier, plan, processes.size, folder.path)
+    if processes.is_main and overwrite:
+        folder.clear()
+    processes.wait()
+    with tracking(plan, folder, processes) as trackers:
+        run = make_run(plan, processes)
+        _Training(run, folder, progress, trackers).go()
+    processes.close()
+    return folder.path
+
+
+class _Training:
+    """The loop of a run and what it leaves in the folder."""
+
+    def __init__(self, run: Run, folder: RunFolder, progress: Progress, trackers: Trackers) -> None:
+        self._run, self._folder, self._progress, self._trackers = run, folder, progress, trackers
+        self._epoch = 0  # completed epochs
+        self._counters = run.counters()
+        self._started_at = _now()
+        files = {need.setting: need.source.origin() for need in run.plan.needs()}
+        self._made_with = {**provenance.describe(run.processes.device), "files": files}
+        plan, model = run.plan, run.policy.model
+        self._prompts = count_prompts(plan.suite, plan.prompts, plan.evaluation_prompts, model.truncates)
+
+    def go(self) -> None:
+        run = self._run
+        resumed = self._restore()
+        self._write_run("running")
+        for remark in remarks(self._prompts):
+            self._progress.note(remark)
+        with self._guarded(), self._progress.running(run.plan, run.meter, self._epoch, self._folder.path):
+            if not resumed:
+                self._arrive()
+            while self._epoch < run.plan.suite.epochs:
+                self._train_epoch()
+                self._arrive()
+            if run.processes.is_main and run.plan.suite.compute.export:
+                weights.save(run.policy, self._folder.weights)
+        self._write_run("finished")
+
+    def _arrive(self) -> None:
+        """What is due after a number of completed epochs: evaluation, then a checkpoint that includes it."""
+        suite, last = self._run.plan.suite, self._epoch == self._run.plan.suite.epochs
+        if last or self._epoch % suite.evaluation.every == 0:
+            self._evaluate()
+        if last or self._epoch % suite.compute.checkpoint_every == 0:
+            self._save()
+        self._write_run("running")
+
+    def _restore(self) -> bool:
+        """Continues from the newest checkpoint; False where there is none, and what was recorded is cleared."""
+        run, folder = self._run, self._folder
+        saved = checkpoint.load_latest(folder.checkpoints, run.processes.device)
+        if saved is None:
+            if run.processes.is_main:
+                folder.clear()
+            return False
+        run.restore(saved)
+        self._counters = run.counters()
+        if run.processes.is_main:
+            folder.truncate(saved.record_sizes)
+            self._trackers.replay(folder)
+        self._epoch = saved.epoch
+        return True
+
+    def _train_epoch(self) -> None:
+        run, before = self._run, self._run.meter.lap()
+        rollout = run.rollout(self._epoch)
+        metrics = run.update(rollout)
+        self._epoch += 1
+        self._counters = run.counters()
+        spent = {name: total - before[name] for name, total in run.meter.lap().items()}
+        start_error, clip_range = run.learner.start_error, run.algorithm.clip_range
+        record = {
+            "epoch": self._epoch,
+            "reward_mean": float(rollout.rewards.mean()),
+            "reward_std": float(rollout.rewards.std(correction=0)),
+            "reward_std_within_prompt": _std_within_groups(rollout),
+            "truncated_prompts": sum(map(run.policy.model.truncates, rollout.prompts)),
+            **self._counters,
+            "start_error": start_error,
+            "grad_norm": run.learner.grad_norm,
+            **metrics,
+            **{f"{name}_seconds": round(seconds, 4) for name, seconds in spent.items()},
+        }
+        if run.processes.is_main:
+            self._record("metrics", record)
+        self._progress.epoch(record)
+        if clip_range is not None and start_error is not None and start_error > START_ERROR_WARNING * clip_range:
+            self._progress.note(
+                f"epoch {self._epoch}: before the first update a log-prob is already {start_error:.1e} away from its "
+                f"sampled value, with a clip range of {clip_range:.1e}; use fp32, or a larger clip range"
+            )
+
+    def _evaluate(self) -> None:
+        run = self._run
+        results = run.evaluator(self._epoch)
+        records = run.evaluator.records(results, self._epoch)
+        if run.processes.is_main:
+            self._record("evals", *records)
+            grids.save(self._folder.samples, self._epoch, results, run.plan.evaluation_prompts)
+        self._progress.evaluation(records)
+
+    def _record(self, name: str, *records: dict[str, Any]) -> None:
+        self._folder.append(name, *records)
+        self._trackers.add(name, *records)
+
+    def _save(self) -> None:
+        run, folder = self._run, self._folder
+        state = run.state()
+        if run.processes.is_main:
+            saved = Checkpoint(self._epoch, run.policy.state_dict(), state, folder.sizes())
+            checkpoint.save(folder.checkpoints, saved)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever ends the run, its status says so; SIGTERM counts as an interruption."""
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        previous = signal.signal(signal.SIGTERM, interrupt)
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._write_run("interrupted")
+            raise
+        except Exception as error:
+            peak = self._run.meter.peak_memory_bytes()
+            known = (
+                error
+                if isinstance(error, RfbenchError)
+                else failures.explain(error, self._run.plan.suite, f"in epoch {self._epoch + 1}", peak)
+            )
+            with suppress(OSError):  # a full disk takes no status either
+                self._write_run("failed", str(known) if known else f"{type(error).__name__}: {error}")
+            if known is None:
+                raise
+            kept = f"The records and the last good checkpoint are in {self._folder.path}"
+            raise type(known)(f"{known}\n{kept}") from error
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def _write_run(self, status: str, error: str | None = None) -> None:
+        run, plan = self._run, self._run.plan
+        if not run.processes.is_main:
+            return
+        self._folder.write_run(
+            {
+                "format": 1,
+                "status": status,
+                "error": error,
+                "suite": plan.suite.resolved(plan.label),
+                "suite_hash": plan.suite.hash,
+                "algorithm": plan.label,
+                "seed": plan.seed,
+                "epoch": self._epoch,
+                "epochs": plan.suite.epochs,
+                "counters": self._counters,
+                "phase_seconds": {name: round(seconds, 3) for name, seconds in run.meter.lap().items()},
+                "peak_memory_bytes": run.meter.peak_memory_bytes(),
+                "trained_parameters": sum(p.numel() for p in run.policy.trainable().values()),
+                "processes": run.processes.size,
+                "prompts": self._prompts,
+                "rewards": run.evaluator.rewards(),
+                "plugins": {kind: registry.origin(f"{kind}s", name) for kind, name in plan.plugin_names.items()},
+                **self._made_with,
+                "started_at": self._started_at,
+                "updated_at": _now(),
+            }
+        )
+
+
+def _std_within_groups(rollout: Rollout) -> float:
+    """Root mean square deviation of the rewards from their prompt's mean."""
+    return float((rollout.rewards - rollout.group_means()).square().mean().sqrt())
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,43 @@
+"""A closed set of fields, and pydantic's findings in words that name what to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rfbench.errors import did_you_mean
+
+
+class Settings(BaseModel):
+    """A closed set of fields: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """Pydantic's findings as lines a person can act on, with the nearest known name for an unknown key."""
+    lines = []
+    for problem in error.errors():
+        location = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(model, problem["loc"][:-1])
+            lines.append(f"  unknown key {location}{did_you_mean(str(problem['loc'][-1]), known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {location} is missing")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            given = f" (it is {problem['input']!r})" if location and problem["type"] != "value_error" else ""
+            lines.append(f"  {location}{': ' if location else ''}{message}{given}")
+    return "\n".join(lines)
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The field names of the nested model that ``location`` leads to."""
+    current: Any = model
+    for part in location:
+        fields = getattr(current, "model_fields", None)
+        annotation = fields[part].annotation if fields and part in fields else current
+        arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
+        current = arguments[-1] if arguments else annotation
+    return list(getattr(current, "model_fields", {}))

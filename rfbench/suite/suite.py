@@ -1,0 +1,272 @@
+"""A suite: model, prompts, reward, budget and evaluation as one validated, hashed piece of data.
+
+A suite is a TOML file in ``benchmarks/suites/`` (or any path). ``--set key=value`` overrides any field by its dotted
+name. Two runs are comparable when their suites have the same hash; settings that must not matter for the outcome
+(``compute`` but for its precision, ``description``, ``paper``) and those of the algorithms are left out of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rfbench.errors import InputError, did_you_mean
+from rfbench.suite.settings import Settings
+
+
+class Plugin(BaseModel):
+    """Something found by entry point: ``name``, and the fields of the plugin's own ``Config`` beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Sampler(Settings):
+    """How images are drawn, alike in training, reference and evaluation."""
+
+    kind: Literal["ddpm", "ddim"] = Field("ddpm", description="ddpm: ancestral sampling; ddim: DDIM with eta")
+    num_steps: int = Field(50, ge=1, description="denoising steps")
+    eta: float = Field(1.0, ge=0, description="DDIM's noise scale; 1 is ancestral")
+    guidance_scale: float = Field(5.0, ge=1, description="classifier-free guidance; 1 turns it off")
+    skip_last_steps: int = Field(0, ge=0, description="final steps, of vanishing sigma, that carry no gradient")
+
+
+class Finetune(Settings):
+    """Which weights are trained, and so what the frozen reference is."""
+
+    method: Literal["full", "lora"] = Field("full", description="all weights beside a frozen copy, or a LoRA adapter")
+    rank: int = Field(4, ge=1, description="LoRA rank; alpha equals the rank")
+    target_modules: tuple[str, ...] = Field(("to_q", "to_k", "to_v", "to_out.0"), description="LoRA's modules")
+
+
+class Optimizer(Settings):
+    """AdamW and gradient clipping."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(1e-4, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0, description="the gradient's global norm is clipped to this")
+
+
+class Budget(Settings):
+    """What every algorithm of the suite may spend."""
+
+    reward_queries_per_epoch: int = Field(ge=1, description="images scored per epoch: prompts x images per prompt")
+
+
+TierName = Literal["quick", "final"]
+
+
+class Tier(Settings):
+    """How thoroughly a prompt set is judged."""
+
+    num_prompts: int = Field(ge=1)
+    images_per_prompt: int = Field(ge=1)
+
+
+class EvaluationSet(Settings):
+    """Prompts that are evaluated with the same noise for every algorithm, seed and epoch."""
+
+    prompts: str = Field(description="one of the suite's [prompts] tables")
+    seen: bool = Field(description="whether training draws from these prompts")
+    num_prompts: int = Field(ge=1, description="of the quick tier, which is evaluated during training")
+    images_per_prompt: int = Field(ge=1, description="of the quick tier")
+    final: Tier | None = Field(None, description="the final tier, of `rfbench evaluate`; it includes quick's prompts")
+    exclude: tuple[str, ...] | None = Field(
+        None, description="[prompts] tables whose prompts are left out, so that fewer than num_prompts may remain"
+    )
+
+
+class Evaluation(Settings):
+    """When and on what a run is judged. The training reward is always measured."""
+
+    every: int = Field(5, ge=1, description="epochs between evaluations; the first and the last epoch always are")
+    seed: int = Field(0, description="key of the evaluation's prompts and noise, apart from the run's seed")
+    sets: dict[str, EvaluationSet]
+    held_out_rewards: tuple[Plugin, ...] = Field((), description="rewards that training never sees")
+    grid_prompts: int = Field(8, ge=1, description="prompts (rows) of the sample images saved at each evaluation")
+    grid_images: int = Field(4, ge=1, description="images per prompt (columns) of the sample images")
+
+
+class TrackerSettings(Settings):
+    """Where the numbers of the JSONL records also go. May change at a resume."""
+
+    tensorboard: bool = Field(False, description="event files in the run's folder, in trackers/tensorboard")
+    wandb: Literal["off", "online", "offline"] = Field(
+        "off", description="Weights & Biases, project rfbench; offline: files in trackers/wandb, for `wandb sync`"
+    )
+
+
+class Compute(Settings):
+    """What may change speed, memory and what is seen of a run; of its outcome, no more than the precision does."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="of the denoiser's products, over fp32 trained weights; tf32: what PyTorch does on newer GPUs, "
+        "bf16 and fp16: autocast. Densities stay fp32. Runs of different precision are not averaged",
+    )
+    chunk_size: int = Field(64, ge=1, description="(image, step) pairs per network call, sampling and training alike")
+    decode_chunk_size: int | None = Field(None, ge=1, description="images decoded at once; None: a whole chunk")
+    gradient_checkpointing: bool = Field(False, description="compute activations again instead of keeping them")
+    compile: bool = Field(False, description="torch.compile of the denoiser, for chunks of one shape")
+    processes: int | None = Field(None, ge=1, description="processes that must take part; None takes what is launched")
+    checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints")
+    export: bool = Field(True, description="write what was trained in its library's format at the end, in weights/")
+    trackers: TrackerSettings = TrackerSettings()
+
+
+class AlgorithmSettings(Settings):
+    """How one algorithm (or a named variant of it) spends the suite's budget.
+
+    In a suite, ``like = "other"`` starts from the table ``other``, of which only what follows is changed.
+    """
+
+    algorithm: str | None = Field(None, description="the algorithm's name, where the table's name is a variant's")
+    images_per_prompt: int = Field(8, ge=1, description="group size; prompts per epoch = reward queries / this")
+    sample_from: Literal["policy", "reference"] = Field(
+        "policy", description="whose images are scored: the policy's (online), or the frozen reference's (offline)"
+    )
+    shared_initial_latents: bool = Field(False, description="whether the images of one prompt start from one x_T")
+    optimizer: Optimizer = Optimizer()
+    config: dict[str, Any] = Field({}, description="fields of the algorithm's own Config")
+
+
+class Paper(Settings):
+    """The experiment of the PRDP paper that a suite repeats, whose numbers ``rfbench compare`` shows beside ours."""
+
+    suite: Literal["small", "large"] = Field(description="the paper's small-scale or large-scale experiments")
+    reward: str = Field(description="the reward trained on: hpsv2, pickscore, aesthetic, or multi for the weighted sum")
+
+
+class Suite(Settings):
+    """Everything that fixes an experiment but the algorithm and the seed."""
+
+    name: str
+    version: int = Field(ge=1, description="raised whenever a number changes")
+    description: str = ""
+    epochs: int = Field(ge=1)
+    model: Plugin
+    finetune: Finetune = Finetune()
+    sampler: Sampler = Sampler()
+    reward: Plugin
+    prompts: dict[str, Plugin] = Field(description="prompt sets by name; 'train' is the one that training draws from")
+    reward_noise: float | None = Field(
+        None, gt=0, description="standard deviation of Gaussian noise on the training rewards, never on an evaluation's"
+    )
+    budget: Budget
+    evaluation: Evaluation
+    compute: Compute = Compute()
+    algorithms: dict[str, AlgorithmSettings] = Field({}, description="one table for each algorithm or variant")
+    paper: Paper | None = Field(None, description="what to compare with")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _variants_inherit(cls, data: Any) -> Any:
+        """Fills in each ``[algorithms.*]`` table that is ``like`` another."""
+        tables = data.get("algorithms") if isinstance(data, dict) else None
+        if not isinstance(tables, dict):
+            return data
+        return data | {"algorithms": {label: _inherit(tables, label, ()) for label in tables}}
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> Suite:
+        if "train" not in self.prompts:
+            raise ValueError(f"prompts needs a table [prompts.train]; it has {sorted(self.prompts)}")
+        for name, evaluation_set in self.evaluation.sets.items():
+            if evaluation_set.prompts not in self.prompts:
+                raise ValueError(
+                    f"evaluation.sets.{name}.prompts is {evaluation_set.prompts!r}, which is not among [prompts]"
+                    f"{did_you_mean(evaluation_set.prompts, self.prompts)}"
+                )
+            for excluded in evaluation_set.exclude or ():
+                if excluded not in self.prompts:
+                    raise ValueError(
+                        f"evaluation.sets.{name}.exclude names {excluded!r}, which is not among [prompts]"
+                        f"{did_you_mean(excluded, self.prompts)}"
+                    )
+        return self
+
+    def at_tier(self, tier: TierName) -> Suite:
+        """The suite with each evaluation set as large as the tier asks; quick is the suite itself."""
+        if tier == "quick":
+            return self
+        lacking = [name for name, evaluation_set in self.evaluation.sets.items() if evaluation_set.final is None]
+        if lacking:
+            raise InputError(
+                f"{self.name} has no final tier: evaluation.sets.{lacking[0]}.final is missing; use --tier quick, or "
+                f"add such as final = {{ num_prompts = 100, images_per_prompt = 16 }} to the suite's file"
+            )
+        sets = {
+            name: evaluation_set.model_copy(update=dict(evaluation_set.final or ()))
+            for name, evaluation_set in self.evaluation.sets.items()
+        }
+        return self.model_copy(update={"evaluation": self.evaluation.model_copy(update={"sets": sets})})
+
+    def settings_for(self, label: str) -> AlgorithmSettings:
+        """The algorithm's table, or the defaults for an algorithm that the suite does not list."""
+        return self.algorithms.get(label, AlgorithmSettings())
+
+    def prompts_per_epoch(self, label: str) -> int:
+        """Prompts per epoch inside the budget; an ``InputError`` when the group size does not divide it."""
+        queries = self.budget.reward_queries_per_epoch
+        group = self.settings_for(label).images_per_prompt
+        if queries % group:
+            divisors = [d for d in range(1, queries + 1) if queries % d == 0]
+            raise InputError(
+                f"{label}: images_per_prompt {group} does not divide the budget of {queries} reward queries per epoch; "
+                f"use --set algorithms.{label}.images_per_prompt= one of {', '.join(map(str, divisors))}"
+            )
+        return queries // group
+
+    def resolved(self, label: str) -> dict[str, Any]:
+        """The suite as plain data, with the table of ``label`` alone among the algorithms."""
+        data = self.model_dump(mode="json")
+        data["algorithms"] = {label: self.settings_for(label).model_dump(mode="json")}
+        return data
+
+    @property
+    def hash(self) -> str:
+        """Content hash of what two comparable runs share; a field that is None is as if it did not exist.
+
+        Of ``compute`` it holds the precision alone, where that is not fp32: lower ones compute other numbers.
+        """
+        data = self.model_dump(
+            mode="json", exclude={"compute", "description", "paper", "algorithms"}, exclude_none=True
+        )
+        if self.compute.precision != "fp32":
+            data["precision"] = self.compute.precision
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _inherit(tables: dict[str, Any], label: str, heirs: tuple[str, ...]) -> Any:
+    """The table of ``label``, laid over the one that it is ``like``."""
+    table = tables[label]
+    if not isinstance(table, dict) or "like" not in table:
+        return table
+    parent = table["like"]
+    if parent not in tables or parent in (label, *heirs):
+        others = [name for name in tables if name not in (label, *heirs)]
+        raise ValueError(
+            f"algorithms.{label}.like is {parent!r}{did_you_mean(str(parent), others)}; it can be like "
+            f"{', '.join(others) or 'no other table'}"
+        )
+    inherited = _inherit(tables, parent, (label, *heirs))
+    own = {key: value for key, value in table.items() if key != "like"}
+    return _merged({"algorithm": parent} | inherited, own)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``over`` laid over ``base``, table by table."""
+    both = {
+        key: _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        for key, value in over.items()
+    }
+    return base | both

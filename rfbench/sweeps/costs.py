@@ -1,0 +1,28 @@
+"""What a sweep has still to spend: its dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from rfbench.planning.plan import Totals
+from rfbench.running.timing import measure
+from rfbench.sweeps.jobs import Job
+from rfbench.sweeps.lanes import Lane
+
+
+def unspent(job: Job) -> Totals:
+    """The share of a run that its remaining epochs are."""
+    status, totals = job.status(), job.plan.totals()
+    return totals.part(1 - status["epoch"] / status["epochs"]) if status else totals
+
+
+def estimated_hours(left: Mapping[Job, Totals], lanes: Sequence[Lane]) -> float:
+    """Hours of network calls on ``lanes`` for what each job has ``left``.
+
+    Each suite's model is timed on a lane's number of threads.
+    """
+    torch.set_num_threads(lanes[0].threads)
+    speeds = {suite: measure(plan) for suite, plan in {job.suite: job.plan for job in left}.items()}
+    return sum(speeds[job.suite].seconds(totals) for job, totals in left.items()) / len(lanes) / 3600

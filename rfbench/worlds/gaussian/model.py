@@ -1,0 +1,120 @@
+"""The analytic world as a base model: the exact denoiser plus a learnable shift per prompt and timestep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rfbench.core.conditioning import Condition
+from rfbench.core.model import Model
+from rfbench.core.schedule import NoiseSchedule, make_schedule
+from rfbench.errors import InputError
+from rfbench.suite.settings import Settings
+from rfbench.worlds.gaussian import closed_forms, picture, world
+
+if TYPE_CHECKING:
+    from rfbench.core.policy import Policy
+
+
+class GaussianConfig(Settings):
+    """Settings of the analytic world."""
+
+    beta: float = Field(
+        4.0, gt=0, description="KL weight of J and its optimum, reward units per (nat per latent dimension and step)"
+    )
+
+
+class ShiftedDenoiser(nn.Module):
+    """E[eps | x_t, c] plus a shift; a unit of ``shift`` moves the mean of an ancestral step by its own sigma.
+
+    In that unit the KL is ``|shift|^2 / 2`` and every step's log-ratio is equally sensitive to its parameters.
+    """
+
+    alphas_cumprod: Tensor
+    means: Tensor
+    noise_per_unit: Tensor
+
+    def __init__(self, noise_schedule: NoiseSchedule, means: Tensor) -> None:
+        super().__init__()
+        ancestral = make_schedule(noise_schedule, len(noise_schedule.alphas_cumprod), kind="ddim")
+        self.register_buffer("alphas_cumprod", noise_schedule.alphas_cumprod.float())
+        self.register_buffer("means", means.float())
+        self.register_buffer("noise_per_unit", (ancestral.sigma / ancestral.noise_weight).flip(0).float())
+        self.shift = nn.Parameter(torch.zeros(len(means), len(self.noise_per_unit), means.shape[1]))
+
+    def noise_shift(self) -> Tensor:
+        """What is added to the exact noise prediction, ``(prompts, timesteps, dimensions)``."""
+        return self.noise_per_unit[:, None] * self.shift
+
+    def forward(self, latents: Tensor, timesteps: Tensor, prompts: Tensor) -> Tensor:
+        """Predicted noise ``(m, dimensions)`` at ``timesteps`` ``(m,)`` for the prompts' rows ``(m,)``."""
+        alpha_bar = self.alphas_cumprod[timesteps][:, None]
+        exact = closed_forms.posterior_noise(latents, self.means[prompts], world.DATA_STD, alpha_bar)
+        return exact + self.noise_shift()[prompts, timesteps]
+
+
+class Gaussian(Model):
+    """Points in the plane with exact expected reward, KL and KL-regularised optimum; its images are the points."""
+
+    Config: ClassVar[type[Settings]] = GaussianConfig
+    exact_units: ClassVar[dict[str, str]] = {
+        "expected_reward": "reward",
+        "expected_kl": "nats",
+        "J": "reward",
+        "regret": "reward",
+    }
+
+    def __init__(self, config: GaussianConfig, device: torch.device) -> None:
+        self.noise_schedule = world.noise_schedule()
+        self.denoiser = ShiftedDenoiser(self.noise_schedule, world.directions()).to(device)
+        self.latent_shape = (world.DIMENSIONS,)
+        self._beta = config.beta
+        self._device = device
+
+    def encode(self, prompt: str) -> Condition:
+        if not prompt:
+            raise InputError("the gaussian world has no unconditional prompt; use --set sampler.guidance_scale=1")
+        return {"prompt": torch.tensor([world.index(prompt)], device=self._device)}
+
+    def predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        return denoiser(latents, timesteps, condition["prompt"])
+
+    def prompt_features(self, condition: Condition) -> Tensor:
+        """The prompts' directions, ``(m, 2)``."""
+        return world.directions().float().to(self._device)[condition["prompt"]]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The points ``(m, 2)`` themselves: a linear reward is exact only at full precision."""
+        return latents
+
+    def pictures(self, images: Tensor) -> Tensor:
+        return picture.draw(images)
+
+    @torch.no_grad()
+    def mean_shifts(self, policy: Policy) -> Tensor:
+        """How far each step's mean is from the reference's, ``(prompts, steps, dimensions)`` float64, on the CPU."""
+        schedule = policy.schedule
+        noise_shift = policy.denoiser.noise_shift()[:, schedule.timesteps]  # type: ignore[operator]
+        return (schedule.noise_weight[:, None] * noise_shift).double().cpu()
+
+    def exact_measures(self, policy: Policy, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Expected reward, KL, J and regret ``(prompts,)`` of the policy, without sampling."""
+        schedule = policy.schedule
+        if len(schedule.objective_steps) < schedule.num_steps:
+            raise InputError(
+                f"the gaussian world's optimum counts every denoising step, but {len(schedule.objective_steps)} of "
+                f"{schedule.num_steps} carry a gradient; use --set sampler.kind=ddim sampler.skip_last_steps=0"
+            )
+        rows = torch.tensor([world.index(prompt) for prompt in prompts])
+        directions = world.directions()[rows]
+        return closed_forms.measures(
+            closed_forms.reference_chain(schedule, world.DATA_STD),
+            means=directions,
+            directions=directions,
+            shifts=self.mean_shifts(policy)[rows],
+            beta=self._beta / (schedule.num_steps * world.DIMENSIONS),
+        )

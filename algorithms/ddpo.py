@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rfbench.core.algorithm import Algorithm, Capabilities, Cost
+from rfbench.core.algorithm import Algorithm, Cost, RolloutNeeds
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout
 from rfbench.suite.settings import Settings
@@ -49,7 +49,7 @@ class DDPO(Algorithm):
     """Clipped policy gradient on denoising steps."""
 
     Config = DDPOConfig
-    capabilities = Capabilities()
+    rollout_needs = RolloutNeeds()
     config: DDPOConfig
 
     def __init__(self, config: DDPOConfig) -> None:

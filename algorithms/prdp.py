@@ -25,7 +25,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rfbench.core.algorithm import Algorithm, Capabilities, Cost
+from rfbench.core.algorithm import Algorithm, Cost, RolloutNeeds
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout
 from rfbench.suite.settings import Settings
@@ -99,7 +99,7 @@ class PRDP(Algorithm):
     """Reward difference prediction with stepwise clipping, online."""
 
     Config = PRDPConfig
-    capabilities = Capabilities(min_images_per_prompt=2, reference_log_probs=True, off_policy=True)
+    rollout_needs = RolloutNeeds(min_images_per_prompt=2, reference_log_probs=True, off_policy=True)
     config: PRDPConfig
 
     @property

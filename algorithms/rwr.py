@@ -24,7 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rfbench.core.algorithm import Algorithm, Capabilities, Cost
+from rfbench.core.algorithm import Algorithm, Cost, RolloutNeeds
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout
 from rfbench.suite.settings import Settings
@@ -70,7 +70,7 @@ class RWR(Algorithm):
     """Denoising loss on the policy's own samples, weighted by reward."""
 
     Config = RWRConfig
-    capabilities = Capabilities(trajectories=False, off_policy=True)
+    rollout_needs = RolloutNeeds(trajectories=False, off_policy=True)
     config: RWRConfig
 
     def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:

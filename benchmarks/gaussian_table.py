@@ -31,7 +31,7 @@ from rfbench.worlds.gaussian.model import Gaussian, GaussianConfig
 
 SEEDS = (0, 1, 2)
 HEADER = (
-    "algorithm",
+    "variant",
     "regret at the start",
     "regret at the end",
     "gap closed",

@@ -54,7 +54,7 @@ def curves(label: str, epochs: int, overrides: tuple[str, ...] = ()) -> Curves:
         metrics, evals = folder.read("metrics"), folder.read("evals")
     found = {name: [record[name] for record in metrics] for name in METRICS}
     for record in evals:
-        found.setdefault(f"{record['prompts']} {record['measure']}", []).append(record["mean"])
+        found.setdefault(f"{record['evaluation_set']} {record['measure']}", []).append(record["mean"])
     return found
 
 
@@ -91,7 +91,7 @@ def stored_curves(label: str) -> Curves:
 def main() -> int:
     torch.set_num_threads(1)  # as in the tests
     console, write = Console(), "--write" in sys.argv[1:]
-    table = Table("algorithm", "farthest quantity", "stored", "found", "in tolerances", title="golden curves")
+    table = Table("variant", "farthest quantity", "stored", "found", "in tolerances", title="golden curves")
     moved = False
     for label in ALGORITHMS:
         found = curves(label, EPOCHS)

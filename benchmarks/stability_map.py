@@ -45,7 +45,7 @@ def read(runs: Sequence[Path]) -> Cells:
     finished, _ = select_finished(load(runs))
     rows = estimate(finished.finals, stability(finished.evals)).filter(role="training", seen=True)
     cells = {}
-    for (suite, label), group in rows.group_by("suite", "algorithm"):
+    for (suite, label), group in rows.group_by("suite", "variant"):
         algorithm, _, factor = str(label).partition("-learning_rate-")
         values: dict[str, Any] = {row["statistic"]: row for row in group.iter_rows(named=True)}
         seeds = values["collapsed"]["seeds"]
@@ -57,7 +57,7 @@ def read(runs: Sequence[Path]) -> Cells:
 def to_markdown(cells: Cells) -> str:
     """A row per algorithm, a column per noise and learning rate."""
     columns = [(suite, factor) for suite in SUITES for factor in FACTORS]
-    lines = [["algorithm", *(f"{SUITES[suite]}, {FACTORS[factor]}" for suite, factor in columns)]]
+    lines = [["variant", *(f"{SUITES[suite]}, {FACTORS[factor]}" for suite, factor in columns)]]
     lines.append(["---", *["---:"] * len(columns)])
     lines += [[name, *(str(cells.get((name, *column), "–")) for column in columns)] for name in _best_first(cells)]
     return "\n".join(markdown_row(line) for line in lines)

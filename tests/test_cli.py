@@ -49,7 +49,7 @@ def test_dry_run_counts_what_a_run_spends(suite_file: Path, tmp_path: Path, caps
     assert not (tmp_path / "r").exists()
     assert rfbench("run", "ddpo", "--suite", suite_file, "--out", tmp_path / "r") == 0
     counters = json.loads((tmp_path / "r" / "mine" / "ddpo" / "seed-0" / "run.json").read_text())["counters"]
-    for name in ("reward_queries", "unet_forwards", "unet_backwards"):
+    for name in ("reward_queries", "denoiser_forwards", "denoiser_backwards"):
         assert f"{counters[name]:,}" in printed
 
 

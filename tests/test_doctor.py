@@ -214,7 +214,7 @@ def test_arithmetic_is_counted_on_the_architecture() -> None:
     totals = outline.totals()
     calls = totals.training_forwards + totals.evaluation_forwards + 2 * totals.training_backwards
     assert asked.flops(totals) == asked.forward_flops * calls
-    model = outline.model.part.untrained(outline.model.config, torch.device("cpu"))
+    model = outline.model.cls.untrained(outline.model.config, torch.device("cpu"))
     products = []
 
     def record(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:

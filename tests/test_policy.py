@@ -139,10 +139,10 @@ def test_counters_equal_the_plan(suite: Suite, label: str, offline: bool) -> Non
     assert counters.reward_queries == counters.images == 12
     assert counters.optimizer_steps == 2
     if label == "prdp":  # pairs without a coefficient (all clipped) need no network call
-        assert counters.unet_forwards <= cost.forwards
-        assert counters.unet_backwards <= cost.backwards
+        assert counters.denoiser_forwards <= cost.forwards
+        assert counters.denoiser_backwards <= cost.backwards
     else:
-        assert (counters.unet_forwards, counters.unet_backwards) == (cost.forwards, cost.backwards)
+        assert (counters.denoiser_forwards, counters.denoiser_backwards) == (cost.forwards, cost.backwards)
 
 
 def test_offline_rollouts_come_from_the_reference(suite: Suite) -> None:

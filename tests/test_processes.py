@@ -50,7 +50,7 @@ def test_number_of_processes_does_not_matter(suite_file: Path, tmp_path: Path, l
         for ours, theirs in zip(records, (other / "metrics.jsonl").read_text().splitlines(), strict=True):
             found = json.loads(theirs)
             assert found["reward_mean"] == pytest.approx(ours["reward_mean"], abs=1e-6)
-            for counter in ("reward_queries", "unet_forwards", "unet_backwards", "optimizer_steps"):
+            for counter in ("reward_queries", "denoiser_forwards", "denoiser_backwards", "optimizer_steps"):
                 assert found[counter] == ours[counter]
         for name, value in weights(first).items():
             torch.testing.assert_close(weights(other)[name], value, atol=2e-5, rtol=1e-3)

@@ -59,7 +59,7 @@ def test_the_stability_map_has_the_gain_of_each_rate_and_noise_and_who_collapsed
     rates = ("rate × 1/3", "rate × 1", "rate × 3")
     columns = [f"{noise}, {rate}" for noise in ("no noise", "noise") for rate in rates]
     assert text.splitlines() == [
-        f"| algorithm | {' | '.join(columns)} |",
+        f"| variant | {' | '.join(columns)} |",
         "| --- |" + " ---: |" * 6,
         "| prdp | +0.30 | +0.50 | +0.40 | +0.25 | +0.35 | – |",
         "| ddpo | +0.10 | +0.20 | -3.00 (1 of 2 collapsed) | +0.00 | +0.05 | -7.00 (collapsed) |",

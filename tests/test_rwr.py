@@ -110,5 +110,5 @@ def test_counters_equal_the_plan(suite: Suite, config: dict[str, Any]) -> None:
     rollout.rewards = rollout.rewards.round(decimals=2)  # with ties
     run.update(rollout)
     cost, counters = run.plan.epoch_cost(), run.meter.counters
-    assert (counters.unet_forwards, counters.unet_backwards) == (cost.forwards, cost.backwards)
+    assert (counters.denoiser_forwards, counters.denoiser_backwards) == (cost.forwards, cost.backwards)
     assert counters.optimizer_steps == 3

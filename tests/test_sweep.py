@@ -70,7 +70,7 @@ def test_the_dry_run_counts_what_the_unfinished_runs_would_spend(
     [(run, content)] = _run_files(tmp_path / "out").items()
     assert run.parent.name == "seed-1"
     counters = json.loads(content)["counters"]
-    for name in ("reward_queries", "unet_forwards", "unet_backwards"):
+    for name in ("reward_queries", "denoiser_forwards", "denoiser_backwards"):
         assert f" {2 * counters[name]:,} " in printed
 
 

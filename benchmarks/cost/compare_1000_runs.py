@@ -26,7 +26,13 @@ EVALUATIONS = 100
 PROMPT_SETS = {"seen": True} | {f"unseen-{i}": False for i in range(5)}
 PROMPTS = 45
 SUITE = {"name": "synthetic", "version": 1, "epochs": EVALUATIONS - 1, "budget": {"reward_queries_per_epoch": 128}}
-COUNTERS = {"reward_queries": 12_672, "images": 12_672, "unet_forwards": 1, "unet_backwards": 1, "optimizer_steps": 1}
+COUNTERS = {
+    "reward_queries": 12_672,
+    "images": 12_672,
+    "denoiser_forwards": 1,
+    "denoiser_backwards": 1,
+    "optimizer_steps": 1,
+}
 
 
 def write_runs(root: Path) -> None:
@@ -36,7 +42,7 @@ def write_runs(root: Path) -> None:
         for seed in range(SEEDS):
             folder = root / "synthetic" / algorithm / f"seed-{seed}"
             folder.mkdir(parents=True)
-            run = {"format": 1, "suite": SUITE, "suite_hash": "0", "algorithm": algorithm, "seed": seed}
+            run = {"format": 1, "suite": SUITE, "suite_hash": "0", "variant": algorithm, "seed": seed}
             run |= {"status": "finished", "epoch": EVALUATIONS - 1, "epochs": EVALUATIONS - 1, "counters": COUNTERS}
             (folder / "run.json").write_text(json.dumps(run | {"phase_seconds": {"sample": 1.0}}))
             (folder / "metrics.jsonl").write_text("".join(_metrics(epoch) for epoch in range(1, EVALUATIONS)))
@@ -55,7 +61,7 @@ def _metrics(epoch: int) -> str:
 
 def _evaluation(epoch: int, prompt_set: int, per_prompt: list[float]) -> str:
     name = list(PROMPT_SETS)[prompt_set]
-    record = {"epoch": epoch, "reward_queries": 128 * epoch, "prompts": name, "seen": PROMPT_SETS[name]}
+    record = {"epoch": epoch, "reward_queries": 128 * epoch, "evaluation_set": name, "seen": PROMPT_SETS[name]}
     record |= {"measure": "preference", "role": "training", "unit": "logits", "mean": sum(per_prompt) / PROMPTS}
     return json.dumps(record | {"standard_error": 0.02, "images": 180, "per_prompt": per_prompt}) + "\n"
 

@@ -70,7 +70,7 @@ class Way:
 
     def __init__(self, plan: Plan, processes: Processes, sample_batch: int, train_batch: int) -> None:
         suite, device = plan.suite, processes.device
-        model = plan.model.part.untrained(plan.model.config, device)
+        model = plan.model.cls.untrained(plan.model.config, device)
         self.plan, self.device, self.meter = plan, device, Meter(device)
         self.policy: Policy = make_policy(suite, model, device, counters=self.meter.counters)
         self.algorithm = plan.algorithm.make()
@@ -87,7 +87,7 @@ class Way:
             torch.cuda.reset_peak_memory_stats(self.device)
             resting = torch.cuda.memory_allocated(self.device)
         prompts = epoch_prompts(plan.prompts["train"], plan.prompts_per_epoch, number, plan.seed)
-        rollout = self.sampler(number, prompts, plan.settings, self.algorithm.capabilities)
+        rollout = self.sampler(number, prompts, plan.settings, self.algorithm.rollout_needs)
         self.learner.begin(rollout)
         with self.meter.phase("update"):
             self.algorithm.update(rollout, self.learner)

@@ -25,8 +25,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from rfbench.plugins.component import find_part
-from rfbench.suite.suite import Plugin
+from rfbench.plugins.component import find_component
+from rfbench.suite.suite import PluginRef
 from tests.rewards import tiny
 
 NAMES = ("hpsv2", "pickscore", "clipscore", "aesthetic", "imagereward", "jpeg-compressibility")
@@ -115,7 +115,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             make = full_settings if options.full else tiny.settings_of
             settings = {} if name.startswith("jpeg") else make(name, Path(folder))
-            reward = find_part("rewards", Plugin.model_validate({"name": name} | settings)).make(device)
+            reward = find_component("rewards", PluginRef.model_validate({"name": name} | settings)).make(device)
         together, apart, difference = measure(reward, images, prompts, options.repeats)
         print(f"{name:22}{together:9.2f} ms{apart:9.2f} ms{together / apart:8.2f}{difference:12.1e}", flush=True)
 

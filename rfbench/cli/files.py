@@ -18,9 +18,9 @@ def fetch(suite: SuiteName, overrides: Overrides = None, plugin: Plugins = None)
     """Download exactly what a suite needs and this disk lacks. Ended early, the same command goes on."""
     loaded = load_suite(suite, overrides or [])
     add_plugins(plugin)
-    from rfbench.planning.parts import suite_parts
+    from rfbench.planning.suite_components import suite_components
 
-    needs = suite_parts(loaded).needs()
+    needs = suite_components(loaded).needs()
     if not needs:
         console.print(f"{loaded.name} reads no published files", highlight=False)
         return

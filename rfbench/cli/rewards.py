@@ -29,15 +29,15 @@ def check_reward(
     quiet_libraries()
     add_plugins(plugin)
     from rfbench.core.processes import Processes
-    from rfbench.plugins.component import find_part
+    from rfbench.plugins.component import find_component
     from rfbench.rewards.check import check
     from rfbench.suite.loading import apply_override
-    from rfbench.suite.suite import Compute, Plugin
+    from rfbench.suite.suite import Compute, PluginRef
 
     data: dict[str, Any] = {"name": name}
     for option in options or []:
         apply_override(data, option)
-    part = find_part("rewards", Plugin.model_validate(data))
+    part = find_component("rewards", PluginRef.model_validate(data))
     reward = part.make(Processes(Compute.model_validate({"device": device})).device)
     report = check(reward, name, size)
     console.print(f"{name}, in {reward.unit}; version {reward.version}", markup=False, highlight=False, soft_wrap=True)

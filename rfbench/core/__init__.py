@@ -1,6 +1,6 @@
 """What one epoch flows through, and the interfaces that algorithms, models, rewards and prompt sets fill in."""
 
-from rfbench.core.algorithm import Algorithm, Capabilities, Cost
+from rfbench.core.algorithm import Algorithm, Cost, RolloutNeeds
 from rfbench.core.learner import Learner
 from rfbench.core.model import Model
 from rfbench.core.prompts import PromptSet
@@ -8,4 +8,4 @@ from rfbench.core.reward import Reward
 from rfbench.core.rollout import Rollout
 from rfbench.suite.settings import Settings
 
-__all__ = ["Algorithm", "Capabilities", "Cost", "Learner", "Model", "PromptSet", "Reward", "Rollout", "Settings"]
+__all__ = ["Algorithm", "Cost", "Learner", "Model", "PromptSet", "Reward", "Rollout", "RolloutNeeds", "Settings"]

@@ -5,31 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from rfbench.core.learner import Learner
+from rfbench.core.rollout import Rollout, RolloutNeeds
 from rfbench.errors import InterfaceError, NonFiniteError
 from rfbench.suite.settings import Settings
-
-if TYPE_CHECKING:
-    from rfbench.core.learner import Learner
-    from rfbench.core.rollout import Rollout
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What an algorithm needs from a rollout; checked against the suite before anything loads.
-
-    Attributes:
-        min_images_per_prompt: smallest group that the objective is defined for.
-        trajectories: whether it trains on trajectories and their log-probs; without, it gets clean latents only.
-        reference_log_probs: whether it needs the reference's log-probs of every trajectory.
-        off_policy: whether its objective is defined for trajectories that another policy sampled.
-    """
-
-    min_images_per_prompt: int = 1
-    trajectories: bool = True
-    reference_log_probs: bool = False
-    off_policy: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +50,7 @@ class Algorithm(ABC):
     """
 
     Config: ClassVar[type[Settings]] = Settings
-    capabilities: ClassVar[Capabilities] = Capabilities()
+    rollout_needs: ClassVar[RolloutNeeds] = RolloutNeeds()
 
     def __init__(self, config: Any) -> None:
         self.config = config

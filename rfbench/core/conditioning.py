@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from rfbench.core.model import Model
 
 Condition = dict[str, Tensor]
 CACHE_BYTES = 4 * 2**30
@@ -38,8 +34,8 @@ class PromptEncoder:
     sampling one image of it.
     """
 
-    def __init__(self, model: Model, capacity_bytes: int = CACHE_BYTES) -> None:
-        self._model = model
+    def __init__(self, encode: Callable[[str], Condition], capacity_bytes: int = CACHE_BYTES) -> None:
+        self._encode_one = encode
         self._free = capacity_bytes
         self._cache: OrderedDict[str, Condition] = OrderedDict()
         self._device = torch.device("cpu")
@@ -60,7 +56,7 @@ class PromptEncoder:
         if prompt in self._cache:
             self._cache.move_to_end(prompt)
             return self._cache[prompt]
-        encoded = self._model.encode(prompt)
+        encoded = self._encode_one(prompt)
         self._device = next(iter(encoded.values())).device
         self._cache[prompt] = {name: value.cpu() for name, value in encoded.items()}
         self._free -= num_bytes(encoded)

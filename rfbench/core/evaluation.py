@@ -89,7 +89,7 @@ class Evaluator:
             {
                 "epoch": epoch,
                 "reward_queries": self._meter.counters.reward_queries,
-                "prompts": result.name,
+                "evaluation_set": result.name,
                 "seen": result.seen,
                 "measure": measure,
                 "role": roles.get(measure, "diagnostic"),
@@ -129,7 +129,7 @@ class Evaluator:
             measure: self._processes.sum(values).view(len(prompts), copies).mean(1)
             for measure, values in measures.items()
         }
-        per_prompt |= self._policy.model.exact_measures(self._policy, prompts)
+        per_prompt |= self._policy.model.exact_measures(schedule, prompts)
         if copies > 1:
             diversity = torch.zeros(len(prompts))
             diversity[share.start : share.stop] = torch.tensor(pictures.diversity)

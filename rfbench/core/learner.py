@@ -121,7 +121,7 @@ class Learner:
         Args:
             where: ``(images, steps)`` bool; pairs outside of it are left out. All pairs by default.
         """
-        assert rollout.latents is not None, "the algorithm's capabilities do not ask for trajectories"
+        assert rollout.latents is not None, "the algorithm's rollout_needs do not ask for trajectories"
         local = rollout.local
         wanted = torch.ones(len(local), rollout.num_steps) if where is None else where[local.start : local.stop]
         all_columns, all_images = torch.nonzero(wanted.T, as_tuple=True)

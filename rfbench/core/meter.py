@@ -20,8 +20,8 @@ class Counters:
 
     reward_queries: int = 0
     images: int = 0
-    unet_forwards: int = 0
-    unet_backwards: int = 0
+    denoiser_forwards: int = 0
+    denoiser_backwards: int = 0
     optimizer_steps: int = 0
 
     def as_dict(self) -> dict[str, int]:

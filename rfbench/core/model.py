@@ -5,19 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rfbench.core.conditioning import Condition
-from rfbench.core.schedule import NoiseSchedule
+from rfbench.core.schedule import NoiseSchedule, Schedule
 from rfbench.hub.sources import Sourced
 from rfbench.suite.settings import Settings
-
-if TYPE_CHECKING:
-    from rfbench.core.policy import Policy
 
 
 class Model(Sourced, ABC):
@@ -90,7 +87,7 @@ class Model(Sourced, ABC):
         values = condition.values()
         return torch.cat([value.flatten(1, -2).mean(1) if value.dim() > 2 else value for value in values], dim=1)
 
-    def exact_measures(self, policy: Policy, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def exact_measures(self, schedule: Schedule, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Measures that this model knows in closed form, ``(prompts,)`` each, for the evaluation; most know none."""
         return {}
 

@@ -52,7 +52,7 @@ class Policy:
         self._compute_dtype = COMPUTE_DTYPES[precision]
         self._decode_chunk_size, self._compiled_rows = decode_chunk_size, compiled_rows
         self.counters = counters or Counters()
-        self.encode_prompts = PromptEncoder(model)
+        self.encode_prompts = PromptEncoder(model.encode)
         self._frozen = _make_trainable(model.denoiser, finetune, seed)
         for denoiser in filter(None, (model.denoiser, self._frozen)):
             store_frozen_weights(denoiser, self._compute_dtype)
@@ -165,10 +165,10 @@ class Policy:
 
     def _count(self, prediction: Tensor) -> None:
         rows = len(prediction)
-        self.counters.unet_forwards += rows
+        self.counters.denoiser_forwards += rows
 
         def count_backward(_: Tensor) -> None:
-            self.counters.unet_backwards += rows
+            self.counters.denoiser_backwards += rows
 
         if prediction.requires_grad:
             prediction.register_hook(count_backward)

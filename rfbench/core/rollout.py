@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from rfbench.core import keyed_random
-from rfbench.core.algorithm import Capabilities
 from rfbench.core.conditioning import Condition, select
 from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy
@@ -18,6 +17,23 @@ from rfbench.core.processes import Processes
 from rfbench.core.reward import Reward, begin
 from rfbench.core.schedule import log_density
 from rfbench.suite.suite import AlgorithmSettings
+
+
+@dataclass(frozen=True)
+class RolloutNeeds:
+    """What an algorithm needs from a rollout; checked against the suite before anything loads.
+
+    Attributes:
+        min_images_per_prompt: smallest group that the objective is defined for.
+        trajectories: whether it trains on trajectories and their log-probs; without, it gets clean latents only.
+        reference_log_probs: whether it needs the reference's log-probs of every trajectory.
+        off_policy: whether its objective is defined for trajectories that another policy sampled.
+    """
+
+    min_images_per_prompt: int = 1
+    trajectories: bool = True
+    reference_log_probs: bool = False
+    off_policy: bool = False
 
 
 class Transition(NamedTuple):
@@ -109,7 +125,7 @@ class RolloutSampler:
 
     @torch.no_grad()
     def __call__(
-        self, epoch: int, prompts: Sequence[str], settings: AlgorithmSettings, capabilities: Capabilities
+        self, epoch: int, prompts: Sequence[str], settings: AlgorithmSettings, rollout_needs: RolloutNeeds
     ) -> Rollout:
         """``settings.images_per_prompt`` images of each prompt, from the current policy or from the reference."""
         policy, meter, device = self._policy, self._meter, self._processes.device
@@ -130,9 +146,9 @@ class RolloutSampler:
             rewards=torch.zeros(len(groups)),
             log_probs=torch.zeros(len(groups), len(objective_steps)),
             reference_log_probs=(
-                torch.zeros(len(groups), len(objective_steps)) if capabilities.reference_log_probs else None
+                torch.zeros(len(groups), len(objective_steps)) if rollout_needs.reference_log_probs else None
             ),
-            latents=torch.empty(len(local), num_steps + 1, *shape) if capabilities.trajectories else None,
+            latents=torch.empty(len(local), num_steps + 1, *shape) if rollout_needs.trajectories else None,
             clean_latents=torch.empty(len(local), *shape),
             condition=condition,
             local=local,
@@ -144,7 +160,7 @@ class RolloutSampler:
             with meter.phase("sample"):
                 drawn = self._draw(epoch, images, groups if settings.shared_initial_latents else None).to(device)
                 clean = self._sample(rollout, images, chunk_condition, drawn, offline)
-            if offline and capabilities.trajectories:
+            if offline and rollout_needs.trajectories:
                 with meter.phase("sample"):
                     self._add_log_probs(rollout.log_probs, rollout, images, chunk_condition, reference=False)
             if not offline and rollout.reference_log_probs is not None:

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rfbench.errors import InputError
-from rfbench.planning.memory import Component, device_peak, device_phases, memory_account
+from rfbench.planning.memory import MemoryPart, device_peak, device_phases, memory_account
 from rfbench.planning.plan import Outline, Totals
 from rfbench.suite.suite import Suite
 
@@ -33,7 +33,7 @@ class Demand:
         backward_forwards: forwards that one backward costs on top of its own: two, and one more with checkpointing.
     """
 
-    components: list[Component]
+    components: list[MemoryPart]
     forward_flops: int
     backward_forwards: int
 
@@ -60,7 +60,7 @@ def demand(outline: Outline) -> Demand | None:
     """What the run asks; None where the model's architecture cannot be told without its files."""
     try:
         components = memory_account(outline)
-        model = outline.model.part.untrained(outline.model.config, torch.device("meta"))
+        model = outline.model.cls.untrained(outline.model.config, torch.device("meta"))
     except InputError:
         return None
     if model is None:

@@ -9,8 +9,8 @@ from rfbench.doctor.files import FileSet, examine
 from rfbench.doctor.libraries import Library, libraries
 from rfbench.errors import InputError
 from rfbench.hub.sources import Need
-from rfbench.planning.parts import SuiteParts, suite_parts
 from rfbench.planning.plan import Outline, outlines
+from rfbench.planning.suite_components import SuiteComponents, suite_components
 from rfbench.suite.suite import Suite
 
 
@@ -55,7 +55,7 @@ class Diagnosis:
 
 def diagnose(suite: Suite, *, checksum: bool = False) -> Diagnosis:
     """Looks at everything that can be told without loading weights or going online."""
-    parts, runs = suite_parts(suite), outlines(suite)
+    parts, runs = suite_components(suite), outlines(suite)
     return Diagnosis(
         suite=suite,
         files=[examine(need, checksum=checksum) for need in parts.needs()],
@@ -67,7 +67,7 @@ def diagnose(suite: Suite, *, checksum: bool = False) -> Diagnosis:
     )
 
 
-def _unfit(parts: SuiteParts) -> dict[str, str]:
+def _unfit(parts: SuiteComponents) -> dict[str, str]:
     found = {}
     for where, part in parts.places().items():
         try:

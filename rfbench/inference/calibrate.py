@@ -34,7 +34,7 @@ def calibrate(suite: Suite, tier: TierName, root: Path, progress: Progress) -> P
         made_with = {"suite": suite.model_dump(mode="json"), "suite_hash": suite.hash}
         content = json.dumps(made_with | provenance.describe(processes.device), indent=2)
         write_atomically(folder.path / "base.json", content.encode() + b"\n")
-    done = {record["prompts"] for record in folder.read(tier)}
+    done = {record["evaluation_set"] for record in folder.read(tier)}
     processes.wait()
     for records in judge(plan, processes, skip=done):
         if processes.is_main:
@@ -88,12 +88,12 @@ def rows(records: list[dict[str, Any]], suite: Suite) -> list[Row]:
     paper = base_row(suite.paper.suite, suite.paper.reward) if suite.paper else {}
     table = [
         Row(
-            record["prompts"],
+            record["evaluation_set"],
             record["measure"],
             record["images"],
             record["mean"],
             record["standard_error"],
-            paper.get((record["prompts"], record["measure"])),
+            paper.get((record["evaluation_set"], record["measure"])),
         )
         for record in records
     ]

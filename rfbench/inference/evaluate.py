@@ -58,13 +58,13 @@ def evaluate_run(path: Path, tier: TierName, progress: Progress, overrides: Sequ
     """
     record = RunFolder(path, writer=False).require_run()
     suite = suite_of(record["suite"], overrides, f"of {path}").at_tier(tier)
-    plan = make_plan(suite, record["algorithm"], record["seed"])
+    plan = make_plan(suite, record["variant"], record["seed"])
     processes = Processes(suite.compute)
     folder = RunFolder(path, writer=processes.is_main)
     saved = checkpoint.load_latest(folder.checkpoints, torch.device("cpu"))
     if saved is None:
         raise InputError(f"{path} holds no checkpoint; `rfbench run` with --resume, or --overwrite, makes one")
-    done = {earlier["prompts"] for earlier in folder.read(tier) if earlier["epoch"] == saved.epoch}
+    done = {earlier["evaluation_set"] for earlier in folder.read(tier) if earlier["epoch"] == saved.epoch}
     processes.wait()
     for records in judge(plan, processes, saved, skip=done):
         if processes.is_main:

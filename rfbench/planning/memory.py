@@ -24,7 +24,7 @@ from rfbench.planning.plan import Outline
 from rfbench.planning.storages import peak_bytes
 
 
-class Component(NamedTuple):
+class MemoryPart(NamedTuple):
     """Something that takes memory: on the GPU always or in one phase alone, or in the host's memory."""
 
     name: str
@@ -32,9 +32,9 @@ class Component(NamedTuple):
     when: Literal["always", "sampling", "update", "decoding", "host"]
 
 
-def memory_account(outline: Outline) -> list[Component]:
+def memory_account(outline: Outline) -> list[MemoryPart]:
     """The components of a run on one GPU; none where the model offers no architecture without weights."""
-    model = outline.model.part.untrained(outline.model.config, torch.device("meta"))
+    model = outline.model.cls.untrained(outline.model.config, torch.device("meta"))
     if model is None:
         return []
     compute = outline.suite.compute.model_copy(update={"compile": False})
@@ -47,13 +47,13 @@ def memory_account(outline: Outline) -> list[Component]:
     return [component for component in components if component.bytes]
 
 
-def device_peak(components: Iterable[Component]) -> int:
+def device_peak(components: Iterable[MemoryPart]) -> int:
     """Bytes on the GPU at the most demanding moment."""
     always, phases = device_phases(components)
     return always + max(phases.values(), default=0)
 
 
-def device_phases(components: Iterable[Component]) -> tuple[int, dict[str, int]]:
+def device_phases(components: Iterable[MemoryPart]) -> tuple[int, dict[str, int]]:
     """Bytes on the GPU that are always there, and those that each phase adds."""
     totals: dict[str, int] = {}
     for component in components:
@@ -62,38 +62,38 @@ def device_phases(components: Iterable[Component]) -> tuple[int, dict[str, int]]
     return totals.pop("always", 0), totals
 
 
-def _weights(policy: Policy) -> list[Component]:
+def _weights(policy: Policy) -> list[MemoryPart]:
     frozen = [p for p in policy.denoiser.parameters() if not p.requires_grad]
     trained, copy = list(policy.trainable().values()), policy.frozen_copy
     parts = policy.model.frozen_parts().items()
     return [
-        Component("denoiser, frozen weights", _size(frozen), "always"),
-        Component("denoiser, trained weights", _size(trained), "always"),
-        Component("frozen reference", _size(copy.parameters()) if copy else 0, "always"),
-        Component("Adam moments", 2 * _size(trained), "always"),
-        Component("gradients", _size(trained), "update"),
-        *(Component(name, _size(chain(*(n.parameters() for n in networks))), "always") for name, networks in parts),
+        MemoryPart("denoiser, frozen weights", _size(frozen), "always"),
+        MemoryPart("denoiser, trained weights", _size(trained), "always"),
+        MemoryPart("frozen reference", _size(copy.parameters()) if copy else 0, "always"),
+        MemoryPart("Adam moments", 2 * _size(trained), "always"),
+        MemoryPart("gradients", _size(trained), "update"),
+        *(MemoryPart(name, _size(chain(*(n.parameters() for n in networks))), "always") for name, networks in parts),
     ]
 
 
-def _others(outline: Outline, model: Model, policy: Policy) -> list[Component]:
+def _others(outline: Outline, model: Model, policy: Policy) -> list[MemoryPart]:
     suite, prompt = outline.suite, num_bytes(policy.encode_prompts([""]))
     trajectory = (suite.sampler.num_steps + 1) * torch.empty(model.latent_shape).nbytes
     rewards = [
-        Component(f"reward {part.name}: as its files", int(1e9 * (source.gigabytes or 0)), "always")
+        MemoryPart(f"reward {part.name}: as its files", int(1e9 * (source.gigabytes or 0)), "always")
         for part in (outline.reward, *outline.held_out_rewards)
-        for source in part.part.sources(part.config)
+        for source in part.cls.sources(part.config)
     ]
     return [
         *rewards,
-        Component("prompt embeddings of an epoch", outline.prompts_per_epoch * prompt, "always"),
-        Component("noise of a chunk", suite.compute.chunk_size * trajectory, "sampling"),
-        Component("latents of an epoch", suite.budget.reward_queries_per_epoch * trajectory, "host"),
-        Component("prompt cache", min(CACHE_BYTES, suite.epochs * outline.prompts_per_epoch * prompt), "host"),
+        MemoryPart("prompt embeddings of an epoch", outline.prompts_per_epoch * prompt, "always"),
+        MemoryPart("noise of a chunk", suite.compute.chunk_size * trajectory, "sampling"),
+        MemoryPart("latents of an epoch", suite.budget.reward_queries_per_epoch * trajectory, "host"),
+        MemoryPart("prompt cache", min(CACHE_BYTES, suite.epochs * outline.prompts_per_epoch * prompt), "host"),
     ]
 
 
-def _chunks(policy: Policy, chunk_size: int) -> list[Component]:
+def _chunks(policy: Policy, chunk_size: int) -> list[MemoryPart]:
     latents = torch.zeros(chunk_size, *policy.model.latent_shape)
     steps = policy.schedule.objective_steps[:1].repeat(chunk_size)
     condition = stack([policy.encode_prompts([""])] * chunk_size)
@@ -106,9 +106,9 @@ def _chunks(policy: Policy, chunk_size: int) -> list[Component]:
         with torch.enable_grad():
             update = peak_bytes(lambda: update_chunk(policy, latents, steps, condition))
     return [
-        Component("activations of a chunk", sampling, "sampling"),
-        Component("activations of a chunk", update, "update"),
-        Component("activations of a chunk", decoding, "decoding"),
+        MemoryPart("activations of a chunk", sampling, "sampling"),
+        MemoryPart("activations of a chunk", update, "update"),
+        MemoryPart("activations of a chunk", decoding, "decoding"),
     ]
 
 

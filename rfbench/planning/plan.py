@@ -15,11 +15,11 @@ from rfbench.core.prompts import PromptSet, epoch_prompts
 from rfbench.errors import InputError
 from rfbench.hub.sources import Need, missing
 from rfbench.planning.evaluation_prompts import choose_prompts
-from rfbench.planning.parts import SuiteParts, suite_parts
+from rfbench.planning.suite_components import SuiteComponents, suite_components
 from rfbench.plugins import registry
-from rfbench.plugins.component import Part, find_part
+from rfbench.plugins.component import Component, find_component
 from rfbench.suite.loading import suite_names
-from rfbench.suite.suite import AlgorithmSettings, Plugin, Suite, TrackerSettings
+from rfbench.suite.suite import AlgorithmSettings, PluginRef, Suite, TrackerSettings
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Outline(SuiteParts):
+class Outline(SuiteComponents):
     """A run of one algorithm on a suite whose settings are valid; its files need not be there.
 
     Attributes:
@@ -52,7 +52,7 @@ class Outline(SuiteParts):
     label: str
     seed: int
     settings: AlgorithmSettings
-    algorithm: Part
+    algorithm: Component
     prompts_per_epoch: int
 
     @property
@@ -70,11 +70,11 @@ class Outline(SuiteParts):
     def epoch_cost(self) -> Cost:
         """Latents through the denoiser in one epoch, sampling and reference included."""
         images = self.suite.budget.reward_queries_per_epoch
-        steps, settings, capabilities = self.objective_steps, self.settings, self.algorithm.part.capabilities
+        steps, settings, rollout_needs = self.objective_steps, self.settings, self.algorithm.cls.rollout_needs
         update = self.algorithm.make().cost(self.prompts_per_epoch, settings.images_per_prompt, steps)
         # sampling gives the log-probs of who samples; those of the other, where they are needed, cost a pass
         offline = settings.sample_from == "reference"
-        other = capabilities.trajectories if offline else capabilities.reference_log_probs
+        other = rollout_needs.trajectories if offline else rollout_needs.reference_log_probs
         sampling = images * (self.suite.sampler.num_steps + (steps if other else 0))
         calls = 2 if self.suite.sampler.guidance_scale != 1 else 1
         update_calls = calls if update.guided else 1
@@ -137,11 +137,11 @@ def make_plan(suite: Suite, label: str, seed: int) -> Plan:
 def make_outline(suite: Suite, label: str, seed: int) -> Outline:
     """The same, as far as it can be told without opening a file."""
     settings = suite.settings_for(label)
-    algorithm = find_part("algorithms", Plugin(name=settings.algorithm or label, **settings.config))
-    _check_capabilities(algorithm, label, settings)
+    algorithm = find_component("algorithms", PluginRef(name=settings.algorithm or label, **settings.config))
+    _check_needs(algorithm, label, settings)
     _check_installed(suite.compute.trackers)
     return Outline(
-        **vars(suite_parts(suite)),
+        **vars(suite_components(suite)),
         suite=suite,
         label=label,
         seed=seed,
@@ -167,14 +167,14 @@ def command_line_name(suite: Suite) -> str:
     return suite.name if suite.name in suite_names() else "SUITE.toml"
 
 
-def _check_capabilities(algorithm: Part, label: str, settings: AlgorithmSettings) -> None:
-    needed = algorithm.part.capabilities.min_images_per_prompt
+def _check_needs(algorithm: Component, label: str, settings: AlgorithmSettings) -> None:
+    needed = algorithm.cls.rollout_needs.min_images_per_prompt
     if settings.images_per_prompt < needed:
         raise InputError(
             f"{label} needs at least {needed} images per prompt, but images_per_prompt is "
             f"{settings.images_per_prompt}; use --set algorithms.{label}.images_per_prompt={needed} or more"
         )
-    if settings.sample_from == "reference" and not algorithm.part.capabilities.off_policy:
+    if settings.sample_from == "reference" and not algorithm.cls.rollout_needs.off_policy:
         raise InputError(
             f"{label}: sample_from is 'reference', but {algorithm.name} is defined only for samples of the policy "
             f"itself; use --set algorithms.{label}.sample_from=policy"

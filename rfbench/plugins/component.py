@@ -6,26 +6,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from rfbench.plugins import registry
-from rfbench.suite.suite import Plugin
+from rfbench.suite.suite import PluginRef
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """A plugin's class and its validated ``Config``, not yet made."""
 
     name: str
-    part: Any
+    cls: Any
     config: Any
 
     def make(self, *arguments: Any) -> Any:
-        return self.part(self.config, *arguments)
+        return self.cls(self.config, *arguments)
 
     def check(self) -> None:
         """Raises an ``InputError`` where what is here cannot be used, without loading it."""
-        self.part.check(self.config)
+        self.cls.check(self.config)
 
 
-def find_part(kind: str, plugin: Plugin) -> Part:
+def find_component(kind: str, plugin: PluginRef) -> Component:
     """One plugin, found and configured."""
-    part = registry.find(kind, plugin.name)
-    return Part(plugin.name, part, registry.configure(kind, plugin.name, part.Config, plugin.options))
+    cls = registry.find(kind, plugin.name)
+    return Component(plugin.name, cls, registry.configure(kind, plugin.name, cls.Config, plugin.options))

@@ -134,7 +134,7 @@ def _write_plots(found: Comparison, out: Path, x: str) -> list[Plot]:
     written = []
     names = found.runs.runs["suite"].unique()
     references = paper.references(list(found.runs.records.values()))
-    styles = looks(found.considered["algorithm"])
+    styles = looks(found.considered["variant"])
     with plots.plotting():
         for suite, evals in tables.suites(found.runs.evals.sort("suite")):
             curves = paper.paper_curves(references[suite]) if suite in references else None

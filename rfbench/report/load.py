@@ -25,11 +25,12 @@ import polars as pl
 import polars.selectors as cs
 
 from rfbench.errors import InputError
+from rfbench.records.migration import renamed_keys, upgrade_run
 
 EVAL_SCHEMA: dict[str, pl.DataType] = {
     "epoch": pl.Int64(),
     "reward_queries": pl.Int64(),
-    "prompts": pl.String(),
+    "evaluation_set": pl.String(),
     "seen": pl.Boolean(),
     "measure": pl.String(),
     "role": pl.String(),
@@ -39,11 +40,11 @@ EVAL_SCHEMA: dict[str, pl.DataType] = {
     "images": pl.Int64(),
     "per_prompt": pl.List(pl.Float64()),
 }
-REQUIRED_IN_EVAL = ("epoch", "reward_queries", "prompts", "seen", "measure", "role", "mean")
+REQUIRED_IN_EVAL = ("epoch", "reward_queries", "evaluation_set", "seen", "measure", "role", "mean")
 _FINAL_SCHEMA: dict[str, pl.DataType] = EVAL_SCHEMA | {"start_per_prompt": pl.List(pl.Float64())}
-COUNTERS = ("reward_queries", "images", "unet_forwards", "unet_backwards", "optimizer_steps")
+COUNTERS = ("reward_queries", "images", "denoiser_forwards", "denoiser_backwards", "optimizer_steps")
 PHASES = ("sample", "decode", "reward", "reference", "update", "evaluate", "other")
-IDENTITY = ("run", "suite", "algorithm", "seed")
+IDENTITY = ("run", "suite", "variant", "seed")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def load(folders: Sequence[Path | str]) -> Runs:
     for folder in find_run_folders([Path(f) for f in folders]):
         name = str(folder)
         try:
-            record = _read_record(folder / "run.json")
+            record = upgrade_run(_read_record(folder / "run.json"))
             row = _run_row(name, record)
         except ValueError as error:
             problems.append(Problem(f"{name}/run.json", f"{error}; this run is left out"))
@@ -136,6 +137,7 @@ def read_metrics(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
 def _parse_metrics(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
     try:
         frame = pl.read_ndjson(io.BytesIO(path.read_bytes()), infer_schema_length=None)
+        frame = frame.rename(renamed_keys("metrics", frame.columns))
         if frame.schema.get("epoch") == pl.Int64 and not frame["epoch"].null_count():
             return frame, []
     except (OSError, pl.exceptions.PolarsError):
@@ -144,7 +146,7 @@ def _parse_metrics(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
     rows = []
     for number, record in lines:
         if isinstance(record.get("epoch"), int):
-            rows.append({key: float(value) for key, value in record.items() if _is_number(value)})
+            rows.append({key: float(value) for key, value in _today("metrics", record).items() if _is_number(value)})
         else:
             problems.append(Problem(str(path), f"line {number} has no epoch; it is left out"))
     return pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(
@@ -163,16 +165,16 @@ def _read_evals(
     if usable.height < frame.height:
         broken = frame.height - usable.height
         problems.append(Problem(str(path), f"{broken} of {frame.height} records lack a finite mean or a key; left out"))
-    key = ["epoch", "prompts", "measure"]
+    key = ["epoch", "evaluation_set", "measure"]
     unique = usable.unique(key, keep="last", maintain_order=True)
     if unique.height < usable.height:
         twice = usable.height - unique.height
         problems.append(Problem(str(path), f"{twice} evaluations are written twice; the later record counts"))
     if unique.is_empty():
         problems.append(Problem(str(path), "no usable evaluation"))
-    curve = unique.drop("per_prompt").with_row_index("row").sort("prompts", "measure", "epoch")
+    curve = unique.drop("per_prompt").with_row_index("row").sort("evaluation_set", "measure", "epoch")
     first_row = pl.col("row").first().alias("first_row")
-    ends = curve.group_by("prompts", "measure", maintain_order=True).agg(pl.all().last(), first_row)
+    ends = curve.group_by("evaluation_set", "measure", maintain_order=True).agg(pl.all().last(), first_row)
     lists = unique["per_prompt"]
     per_prompt = [lists.gather(ends["row"]), lists.gather(ends["first_row"]).alias("start_per_prompt")]
     timed = curve.drop("row").join(seconds, on="epoch", how="left", maintain_order="left")
@@ -182,12 +184,22 @@ def _read_evals(
 def _parse_evals(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
     """polars parses a sound file in one call; anything else is read line by line, to say which line is broken."""
     try:
-        return pl.read_ndjson(io.BytesIO(path.read_bytes()), schema=EVAL_SCHEMA), []
-    except (OSError, pl.exceptions.PolarsError):
+        content = path.read_bytes()
+        older = renamed_keys("evals", json.loads(content.partition(b"\n")[0]))
+        today = {new: old for old, new in older.items()}
+        schema = {today.get(key, key): dtype for key, dtype in EVAL_SCHEMA.items()}
+        return pl.read_ndjson(io.BytesIO(content), schema=schema).rename(older), []
+    except (OSError, ValueError, pl.exceptions.PolarsError):
         pass
     lines, problems = _read_lines(path)
-    rows = [_eval_row(record) for _, record in lines]
+    rows = [_eval_row(_today("evals", record)) for _, record in lines]
     return pl.DataFrame(rows, schema=EVAL_SCHEMA), problems
+
+
+def _today(name: str, record: dict[str, Any]) -> dict[str, Any]:
+    """A record with its keys as they are called today."""
+    older = renamed_keys(name, record)
+    return {older.get(key, key): value for key, value in record.items()}
 
 
 def _eval_row(record: dict[str, Any]) -> dict[str, Any]:
@@ -252,7 +264,7 @@ def _run_row(name: str, record: dict[str, Any]) -> dict[str, Any]:
     expected = {
         "suite.name": (suite.get("name") if isinstance(suite, dict) else None, str),
         "suite_hash": (record.get("suite_hash"), str),
-        "algorithm": (record.get("algorithm"), str),
+        "variant": (record.get("variant"), str),
         "seed": (record.get("seed"), int),
         "status": (record.get("status"), str),
     }
@@ -295,7 +307,7 @@ def _seconds_by_epoch(metrics: pl.DataFrame) -> pl.DataFrame:
 
 
 def _identity_schema() -> dict[str, pl.DataType]:
-    return {"run": pl.String(), "suite": pl.String(), "algorithm": pl.String(), "seed": pl.Int64()}
+    return {"run": pl.String(), "suite": pl.String(), "variant": pl.String(), "seed": pl.Int64()}
 
 
 def _run_schema() -> dict[str, pl.DataType]:

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from rfbench.core.reward import Reward, check_shape
 from rfbench.hub.sources import Source
-from rfbench.plugins.component import Part, find_part
+from rfbench.plugins.component import Component, find_component
 from rfbench.suite.settings import Settings
-from rfbench.suite.suite import Plugin
+from rfbench.suite.suite import PluginRef
 
 
-class Term(Plugin):
+class Term(PluginRef):
     """A reward with its own settings beside ``name``, and its weight."""
 
     weight: float
@@ -27,9 +27,9 @@ class WeightedSumConfig(Settings):
 
     terms: tuple[Term, ...] = Field(min_length=1, description="rewards with their settings, each with a weight")
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Component]:
         """The terms' rewards, found and configured; an ``InputError`` names a wrong setting."""
-        return [find_part("rewards", term) for term in self.terms]
+        return [find_component("rewards", term) for term in self.terms]
 
     def model_post_init(self, context: object) -> None:
         self.parts()
@@ -45,7 +45,7 @@ class WeightedSum(Reward):
         return [
             replace(source, setting=f"terms.{index}.{source.setting}")
             for index, part in enumerate(config.parts())
-            for source in part.part.sources(part.config)
+            for source in part.cls.sources(part.config)
         ]
 
     @classmethod

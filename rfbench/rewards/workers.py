@@ -16,9 +16,9 @@ from torch import Tensor
 from rfbench.core.reward import AsyncReward, check_shape
 from rfbench.errors import RfbenchError
 from rfbench.hub.sources import Source
-from rfbench.plugins.component import Part, find_part
+from rfbench.plugins.component import Component, find_component
 from rfbench.suite.settings import Settings
-from rfbench.suite.suite import Plugin
+from rfbench.suite.suite import PluginRef
 
 Result = TypeVar("Result")
 
@@ -26,15 +26,15 @@ Result = TypeVar("Result")
 class WorkersConfig(Settings):
     """Settings of a reward in worker threads."""
 
-    reward: Plugin = Field(description="the reward, with its own settings; it is called from several threads at once")
+    reward: PluginRef = Field(description="the reward with its own settings; several threads call it at once")
     num_workers: int = Field(4, ge=1, description="batches that are scored at the same time")
     batch_size: int = Field(16, ge=1, description="images of one call")
     timeout_seconds: float = Field(120.0, gt=0, description="time limit of one call; a call that passes it is left")
     retries: int = Field(2, ge=0, description="further calls after one that failed or passed its time limit")
 
-    def part(self) -> Part:
+    def part(self) -> Component:
         """The reward, found and configured; an ``InputError`` names a wrong setting."""
-        return find_part("rewards", self.reward)
+        return find_component("rewards", self.reward)
 
     def model_post_init(self, context: object) -> None:
         self.part()
@@ -48,7 +48,7 @@ class Workers(AsyncReward):
     @classmethod
     def sources(cls, config: WorkersConfig) -> list[Source]:
         part = config.part()
-        return [replace(source, setting=f"reward.{source.setting}") for source in part.part.sources(part.config)]
+        return [replace(source, setting=f"reward.{source.setting}") for source in part.cls.sources(part.config)]
 
     @classmethod
     def check(cls, config: WorkersConfig) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rfbench.errors import InputError
+from rfbench.records.migration import upgrade_run
 
 RECORDS = ("metrics", "evals")
 JUDGEMENTS = ("quick", "final")  # what `rfbench evaluate` writes, by tier
@@ -61,7 +62,7 @@ class RunFolder:
     def read_run(self) -> dict[str, Any] | None:
         """``run.json``, or None where there is none."""
         path = self.path / "run.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return upgrade_run(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
     def require_run(self) -> dict[str, Any]:
         """``run.json``, or an ``InputError`` where there is none."""

@@ -164,7 +164,7 @@ def _summary(records: list[dict[str, Any]]) -> str:
     sets: dict[str, list[str]] = {}
     for record in records:
         if record["measure"] != "kl_per_dimension":
-            sets.setdefault(record["prompts"], []).append(f"{record['measure']} {record['mean']:.4g}")
+            sets.setdefault(record["evaluation_set"], []).append(f"{record['measure']} {record['mean']:.4g}")
     return "; ".join(f"{name}: {', '.join(values)}" for name, values in sets.items())
 
 

@@ -24,6 +24,7 @@ from rfbench.errors import InputError, InterfaceError, RfbenchError
 from rfbench.planning.plan import Plan
 from rfbench.planning.prompt_counts import count_prompts, remarks
 from rfbench.plugins import registry
+from rfbench.records.migration import FORMAT
 from rfbench.running import checkpoint, failures, grids, provenance, weights
 from rfbench.running.checkpoint import Checkpoint
 from rfbench.running.folder import RunFolder, run_path
@@ -31,7 +32,7 @@ from rfbench.running.progress import Progress
 from rfbench.running.resume import check_resumable, check_same_experiment
 from rfbench.running.trackers import Trackers, tracking
 
-LOCAL_COUNTERS = ("unet_forwards", "unet_backwards")  # counted by each process for its share
+LOCAL_COUNTERS = ("denoiser_forwards", "denoiser_backwards")  # counted by each process for its share
 START_ERROR_WARNING = 0.1  # share of the clip range that the ratio's first distance from 1 may reach unremarked
 
 
@@ -52,7 +53,7 @@ class Run:
         """Samples and scores the images of ``epoch``, from 0."""
         plan = self.plan
         prompts = epoch_prompts(plan.prompts["train"], plan.prompts_per_epoch, epoch, plan.seed)
-        return self.sampler(epoch, prompts, plan.settings, self.algorithm.capabilities)
+        return self.sampler(epoch, prompts, plan.settings, self.algorithm.rollout_needs)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """One epoch's update of the policy; the algorithm's metrics."""
@@ -305,12 +306,12 @@ class _Training:
             return
         self._folder.write_run(
             {
-                "format": 1,
+                "format": FORMAT,
                 "status": status,
                 "error": error,
                 "suite": plan.suite.resolved(plan.label),
                 "suite_hash": plan.suite.hash,
-                "algorithm": plan.label,
+                "variant": plan.label,
                 "seed": plan.seed,
                 "epoch": self._epoch,
                 "epochs": plan.suite.epochs,

@@ -15,7 +15,7 @@ import torch
 
 from rfbench.core.policy import Policy, make_policy
 from rfbench.errors import InputError
-from rfbench.plugins.component import find_part
+from rfbench.plugins.component import find_component
 from rfbench.running import checkpoint, failures
 from rfbench.running.folder import RunFolder
 from rfbench.suite.suite import Suite
@@ -39,7 +39,7 @@ def load_policy(path: Path, device: torch.device) -> tuple[Policy, Suite]:
     saved = checkpoint.load_latest(folder.checkpoints, device)
     if saved is None and not folder.weights.is_dir():
         raise InputError(f"{path} has neither a checkpoint nor weights: nothing of what it trained is left")
-    model = find_part("models", suite.model).make(device)
+    model = find_component("models", suite.model).make(device)
     policy = make_policy(suite, model, device)
     if saved is None:
         policy.model.load_trained(folder.weights, policy.adapter)

@@ -17,7 +17,7 @@ from rfbench.errors import InputError, did_you_mean
 from rfbench.suite.settings import Settings
 
 
-class Plugin(BaseModel):
+class PluginRef(BaseModel):
     """Something found by entry point: ``name``, and the fields of the plugin's own ``Config`` beside it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -90,7 +90,7 @@ class Evaluation(Settings):
     every: int = Field(5, ge=1, description="epochs between evaluations; the first and the last epoch always are")
     seed: int = Field(0, description="key of the evaluation's prompts and noise, apart from the run's seed")
     sets: dict[str, EvaluationSet]
-    held_out_rewards: tuple[Plugin, ...] = Field((), description="rewards that training never sees")
+    held_out_rewards: tuple[PluginRef, ...] = Field((), description="rewards that training never sees")
     grid_prompts: int = Field(8, ge=1, description="prompts (rows) of the sample images saved at each evaluation")
     grid_images: int = Field(4, ge=1, description="images per prompt (columns) of the sample images")
 
@@ -153,11 +153,11 @@ class Suite(Settings):
     version: int = Field(ge=1, description="raised whenever a number changes")
     description: str = ""
     epochs: int = Field(ge=1)
-    model: Plugin
+    model: PluginRef
     finetune: Finetune = Finetune()
     sampler: Sampler = Sampler()
-    reward: Plugin
-    prompts: dict[str, Plugin] = Field(description="prompt sets by name; 'train' is the one that training draws from")
+    reward: PluginRef
+    prompts: dict[str, PluginRef] = Field(description="prompt sets by name; training draws from 'train'")
     reward_noise: float | None = Field(
         None, gt=0, description="standard deviation of Gaussian noise on the training rewards, never on an evaluation's"
     )

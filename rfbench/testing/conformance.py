@@ -106,7 +106,7 @@ def stays_in_its_budget(algorithm: str, folder: Path, overrides: Sequence[str] =
     epochs, declared = plan.suite.epochs, plan.epoch_cost()
     assert counters["reward_queries"] == epochs * plan.suite.budget.reward_queries_per_epoch
     assert counters["optimizer_steps"] >= epochs
-    for name, most in (("unet_forwards", declared.forwards), ("unet_backwards", declared.backwards)):
+    for name, most in (("denoiser_forwards", declared.forwards), ("denoiser_backwards", declared.backwards)):
         assert 0 < counters[name] <= epochs * most, f"{name} is {counters[name]}, and cost declares {epochs * most}"
 
 

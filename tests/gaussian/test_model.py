@@ -88,7 +88,7 @@ def test_samples_agree_with_the_exact_measures(policy: Policy, num_steps: int) -
         kl += kl_divergence(mean, reference_mean, policy.schedule.sigma[steps])
         clean = next_latents
     rewards = GaussianLinear(Settings(), CPU)(policy.decode(clean), [prompts[row] for row in rows]).view(2, count)
-    exact = policy.model.exact_measures(policy, prompts)
+    exact = policy.model.exact_measures(policy.schedule, prompts)
     deviation = (rewards.mean(1) - exact["expected_reward"]) / (rewards.std(1) / math.sqrt(count))
     assert float(deviation.abs().max()) < 4
     torch.testing.assert_close(
@@ -98,7 +98,7 @@ def test_samples_agree_with_the_exact_measures(policy: Policy, num_steps: int) -
 
 def test_j_is_in_the_unit_of_every_beta(policy: Policy) -> None:
     """J = E[r] - beta kl_per_dimension, with the KL averaged over steps and dimensions."""
-    measures = policy.model.exact_measures(policy, world.PROMPTS)
+    measures = policy.model.exact_measures(policy.schedule, world.PROMPTS)
     per_dimension = measures["expected_kl"] / (world.NUM_TIMESTEPS * world.DIMENSIONS)
     torch.testing.assert_close(measures["J"], measures["expected_reward"] - BETA * per_dimension)
     assert measures.keys() == policy.model.exact_units.keys()
@@ -107,11 +107,11 @@ def test_j_is_in_the_unit_of_every_beta(policy: Policy) -> None:
 def test_regret_is_zero_at_the_optimum_and_grows_around_it() -> None:
     policy = make_policy()
     set_shift(policy, optimum())
-    assert float(policy.model.exact_measures(policy, world.PROMPTS)["regret"].abs().max()) < 1e-12
+    assert float(policy.model.exact_measures(policy.schedule, world.PROMPTS)["regret"].abs().max()) < 1e-12
     set_shift(policy, 1.1 * optimum())
-    more = policy.model.exact_measures(policy, world.PROMPTS)["regret"]
+    more = policy.model.exact_measures(policy.schedule, world.PROMPTS)["regret"]
     set_shift(policy, 0.9 * optimum())
-    less = policy.model.exact_measures(policy, world.PROMPTS)["regret"]
+    less = policy.model.exact_measures(policy.schedule, world.PROMPTS)["regret"]
     assert float(more.min()) > 1e-3
     torch.testing.assert_close(more, less, rtol=1e-4, atol=0)
 
@@ -151,7 +151,7 @@ def test_guidance_has_no_meaning_here() -> None:
 def test_a_step_outside_of_the_objective_is_refused() -> None:
     policy = make_policy(skip_last_steps=2)
     with pytest.raises(InputError, match="8 of 10 carry a gradient; use --set sampler"):
-        policy.model.exact_measures(policy, world.PROMPTS)
+        policy.model.exact_measures(policy.schedule, world.PROMPTS)
 
 
 def test_an_unknown_prompt_is_named() -> None:

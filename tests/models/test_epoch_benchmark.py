@@ -15,8 +15,8 @@ def test_both_ways_do_the_same_work(folders: dict[str, Path]) -> None:
     ours, plain = (way.meter.counters for way in ways.values())
     assert ours == plain
     images, steps = 2 * 16, 1  # two rounds; the second step of two has no noise
-    assert ours.unet_forwards == 2 * images * (2 + steps + steps)  # sampled, under the reference, trained; both guided
-    assert ours.unet_backwards == 2 * images * steps
+    assert ours.denoiser_forwards == 2 * images * (2 + steps + steps)  # sampled, reference, trained; guided
+    assert ours.denoiser_backwards == 2 * images * steps
     assert [len(epochs) for epochs in found.values()] == [1, 1]
     lines = epoch.table(ways, found, options.precision).splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["rfbench", "plain"]

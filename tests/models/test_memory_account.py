@@ -9,7 +9,7 @@ import torch
 
 from rfbench.core.conditioning import stack
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
-from rfbench.planning.memory import Component, device_peak, memory_account, update_chunk
+from rfbench.planning.memory import MemoryPart, device_peak, memory_account, update_chunk
 from rfbench.planning.plan import make_outline
 from rfbench.planning.storages import peak_bytes
 from rfbench.running.trainer import Run
@@ -72,7 +72,7 @@ def test_the_published_networks_have_their_published_size() -> None:
 
 def test_the_peak_is_of_the_most_demanding_phase() -> None:
     parts = [("weights", 10, "always"), ("a", 5, "update"), ("b", 4, "update"), ("c", 8, "sampling"), ("d", 99, "host")]
-    assert device_peak(Component(*part) for part in parts) == 19  # type: ignore[arg-type]
+    assert device_peak(MemoryPart(*part) for part in parts) == 19  # type: ignore[arg-type]
 
 
 def test_worlds_without_an_architecture_have_no_account() -> None:

@@ -19,6 +19,7 @@ SUITE: dict[str, Any] = {
     "budget": {"reward_queries_per_epoch": 128},
     "evaluation": {"every": 5},
 }
+COUNTERS = {"denoiser_forwards": 10, "denoiser_backwards": 5}
 SETS = {"seen": True, "unseen": False}
 
 
@@ -47,12 +48,17 @@ def write_run(
         "format": 1,
         "suite": suite,
         "suite_hash": "abc",
-        "algorithm": algorithm,
+        "variant": algorithm,
         "seed": seed,
         "status": "finished",
         "epoch": last,
         "epochs": suite["epochs"],
-        "counters": {"reward_queries": 128 * last, "images": 128 * last, "unet_forwards": 10, "unet_backwards": 5},
+        "counters": {
+            "reward_queries": 128 * last,
+            "images": 128 * last,
+            "denoiser_forwards": 10,
+            "denoiser_backwards": 5,
+        },
         "phase_seconds": {"sample": 2.0 * last, "update": 3.0 * last, "evaluate": 1.0},
         "peak_memory_bytes": 10**9,
         "device": "cpu",
@@ -67,7 +73,7 @@ def write_run(
         {
             "epoch": 5 * index,
             "reward_queries": 640 * index,
-            "prompts": prompts,
+            "evaluation_set": prompts,
             "seen": seen,
             "measure": measure,
             "role": role,

@@ -120,7 +120,7 @@ def test_wilson_is_scipys() -> None:
 
 def test_the_same_bytes_in_another_process() -> None:
     code = (
-        "import numpy as np; from rfbench.report.bootstrap import mean_interval;"
+        "import numpy as np; from rfbench.report.analysis.bootstrap import mean_interval;"
         "print(repr(mean_interval(np.arange(30.0).reshape(5, 6) ** 1.5)))"
     )
     outputs = {subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(2)}

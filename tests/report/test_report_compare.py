@@ -25,11 +25,11 @@ def two_algorithms(root: Path) -> None:
 def test_the_table_is_what_a_hand_computes(tmp_path: Path) -> None:
     two_algorithms(tmp_path)
     table = compare([tmp_path], tmp_path / "out").table
-    row = table.filter(algorithm="prdp", measure="preference", prompts="seen").row(0, named=True)
+    row = table.filter(variant="prdp", measure="preference", evaluation_set="seen").row(0, named=True)
     assert (row["seeds"], row["start"], row["start_spread"]) == (3, 1.0, 0.0)
     assert (row["final"], row["final_spread"]) == (6.0, 1.0)  # 5, 6, 7
     assert (row["drawdown"], row["best"]) == (0.0, 6.0)
-    row = table.filter(algorithm="ddpo", measure="preference", prompts="unseen").row(0, named=True)
+    row = table.filter(variant="ddpo", measure="preference", evaluation_set="unseen").row(0, named=True)
     assert (row["best"], row["final"], row["drawdown"]) == (4.0, 0.5, 3.5)
 
 
@@ -37,8 +37,8 @@ def test_the_training_reward_and_the_winner_come_first(tmp_path: Path) -> None:
     two_algorithms(tmp_path)
     table = compare([tmp_path], tmp_path / "out").table
     assert table["role"].to_list() == ["training"] * 4 + ["held-out"] * 4
-    assert table["prompts"].to_list() == ["seen", "seen", "unseen", "unseen"] * 2
-    assert table["algorithm"].to_list() == ["prdp", "ddpo"] * 4
+    assert table["evaluation_set"].to_list() == ["seen", "seen", "unseen", "unseen"] * 2
+    assert table["variant"].to_list() == ["prdp", "ddpo"] * 4
 
 
 def test_the_files_are_written_and_the_same_on_every_call(tmp_path: Path) -> None:

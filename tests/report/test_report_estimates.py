@@ -13,8 +13,8 @@ from tests.report.run_writer import write_run
 def test_thresholds_are_half_way_to_the_best_algorithm(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0, [0.0, 2.0, 6.0, 8.0])  # half-way is 4: half between epochs 5 and 10
     write_run(tmp_path, "ddpo", 0, [0.0, 3.0, 1.0, 2.0])
-    frame = compare([tmp_path], tmp_path / "out").stability.filter(prompts="seen")
-    rows = {row["algorithm"]: row for row in frame.iter_rows(named=True)}
+    frame = compare([tmp_path], tmp_path / "out").stability.filter(evaluation_set="seen")
+    rows = {row["variant"]: row for row in frame.iter_rows(named=True)}
     assert rows["prdp"]["threshold"] == rows["ddpo"]["threshold"] == 4.0
     assert rows["prdp"]["queries_to_threshold"] == pytest.approx(640 + 320)
     assert rows["prdp"]["seconds_to_threshold"] == pytest.approx(25 + 12.5)
@@ -31,7 +31,7 @@ def test_collapse_is_a_share_of_seeds_with_an_interval(tmp_path: Path) -> None:
     for seed, curve in enumerate([[1.0, 3.0, 0.0], [1.0, 3.0, 3.0], [1.0, 3.0, 2.9]]):
         write_run(tmp_path, "ddpo", seed, curve)
     estimates = compare([tmp_path], tmp_path / "out").estimates
-    row = estimates.filter(prompts="seen", statistic="collapsed").row(0, named=True)
+    row = estimates.filter(evaluation_set="seen", statistic="collapsed").row(0, named=True)
     assert (row["estimate"], row["seeds"]) == (pytest.approx(1 / 3), 3)
     assert 0.0 < row["low"] < 1 / 3 < row["high"] < 1.0
 
@@ -41,8 +41,8 @@ def test_a_difference_larger_than_its_noise_excludes_zero(tmp_path: Path) -> Non
         write_run(tmp_path, "prdp", seed, [1.0, 3.0 + 0.1 * seed])
         write_run(tmp_path, "ddpo", seed, [1.0, 2.0 + 0.1 * seed])
         write_run(tmp_path, "dpok", seed, [1.0, 2.02 + 0.1 * seed])
-    pairs = compare([tmp_path], tmp_path / "out").pairs.filter(prompts="seen")
-    found = {(row["algorithm"], row["other"]): row for row in pairs.iter_rows(named=True)}
+    pairs = compare([tmp_path], tmp_path / "out").pairs.filter(evaluation_set="seen")
+    found = {(row["variant"], row["other"]): row for row in pairs.iter_rows(named=True)}
     assert found.keys() == {("prdp", "ddpo"), ("prdp", "dpok"), ("dpok", "ddpo")}
     clear, noise = found["prdp", "ddpo"], found["dpok", "ddpo"]
     assert clear["difference"] == pytest.approx(1.0)
@@ -57,7 +57,7 @@ def test_prompts_widen_the_interval(tmp_path: Path) -> None:
         write_run(tmp_path / "wide", "prdp", seed, [1.0, 3.0 + 0.01 * seed], per_prompt=[-1.0, 0.0, 1.0])
     narrow, wide = (
         compare([tmp_path / name], tmp_path / "out")
-        .estimates.filter(prompts="seen", statistic="final")
+        .estimates.filter(evaluation_set="seen", statistic="final")
         .row(0, named=True)
         for name in ("narrow", "wide")
     )

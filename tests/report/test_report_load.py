@@ -21,14 +21,14 @@ def test_a_sound_run_is_read_whole(tmp_path: Path) -> None:
     assert runs.evals.height == 5 * 2 * 3
     assert set(runs.evals["measure"]) == {"preference", "gold", "kl"}
     assert runs.metrics["epoch"].to_list() == list(range(1, 21))
-    final = runs.finals.filter(measure="preference", prompts="seen").row(0, named=True)
+    final = runs.finals.filter(measure="preference", evaluation_set="seen").row(0, named=True)
     assert (final["epoch"], final["mean"]) == (20, 5.0)
     assert final["per_prompt"] == pytest.approx([4.9, 5.0, 5.1])
 
 
 def test_training_seconds_leave_evaluation_out(tmp_path: Path) -> None:
     write_run(tmp_path)
-    seconds = load([tmp_path]).evals.filter(prompts="seen").sort("epoch")["seconds"].to_list()
+    seconds = load([tmp_path]).evals.filter(evaluation_set="seen").sort("epoch")["seconds"].to_list()
     assert seconds == [0.0, 25.0, 50.0, 75.0, 100.0]  # 2 s sample + 3 s update per epoch; 1 s evaluate not counted
 
 
@@ -79,7 +79,7 @@ def test_a_record_written_twice_counts_once(tmp_path: Path) -> None:
     again = json.loads(path.read_text().splitlines()[-2]) | {"mean": 7.0}
     path.write_text(path.read_text() + json.dumps(again) + "\n")
     runs = load([tmp_path])
-    assert runs.evals.filter(prompts="seen", epoch=20)["mean"].to_list() == [7.0]
+    assert runs.evals.filter(evaluation_set="seen", epoch=20)["mean"].to_list() == [7.0]
     assert "1 evaluations are written twice" in str(runs.problems[0])
 
 

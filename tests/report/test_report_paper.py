@@ -29,8 +29,8 @@ def test_the_base_model_is_calibrated_first(tmp_path: Path) -> None:
     assert comparison.paper["gap"][0] == pytest.approx(0.005)
     sentences = " ".join(comparison.verdicts[0].sentences)
     assert "0.2905 against 0.2855 (+0.0050) on animals (seen)" in sentences
-    assert "prdp" in comparison.table["algorithm"].to_list()
-    assert comparison.table["algorithm"].n_unique() == 1  # the paper's rows are not ours
+    assert "prdp" in comparison.table["variant"].to_list()
+    assert comparison.table["variant"].n_unique() == 1  # the paper's rows are not ours
     markdown = (tmp_path / "out" / "comparison.md").read_text()
     assert "| hpsv2 | animals (seen) | sd-v1.4 (paper) | 0.2855 | 0.2905 | +0.0050 |" in markdown
     assert "| hpsv2 | animals (seen) | ddpo (paper) | 0.3398 | – | – |" in markdown
@@ -40,9 +40,9 @@ def test_large_suites_match_prompt_sets_by_name(tmp_path: Path) -> None:
     sets = {"seen": True, "hpdv2-photo": False, "mine": False}
     write_hpsv2(tmp_path, "ddpo", [0.27, 0.22], sets, {"paper": {"suite": "large", "reward": "hpsv2"}})
     paper = compare([tmp_path], tmp_path / "out").paper
-    assert paper["prompts"].unique(maintain_order=True).to_list() == ["seen", "hpdv2-photo"]
-    assert paper.filter(prompts="seen", method="sd-v1.4")["paper"].item() == 0.2685  # hpdv2-train
-    assert paper.filter(prompts="hpdv2-photo", method="ddpo")["gap"].item() == pytest.approx(0.22 - 0.2093)
+    assert paper["evaluation_set"].unique(maintain_order=True).to_list() == ["seen", "hpdv2-photo"]
+    assert paper.filter(evaluation_set="seen", method="sd-v1.4")["paper"].item() == 0.2685  # hpdv2-train
+    assert paper.filter(evaluation_set="hpdv2-photo", method="ddpo")["gap"].item() == pytest.approx(0.22 - 0.2093)
 
 
 def test_the_curves_are_drawn_against_epochs_and_queries_and_not_seconds(tmp_path: Path) -> None:
@@ -53,8 +53,8 @@ def test_the_curves_are_drawn_against_epochs_and_queries_and_not_seconds(tmp_pat
 
 def test_curves_end_where_the_paper_ends() -> None:
     curves = paper_curves({"suite": "large", "reward": "hpsv2"})
-    last = curves.filter(algorithm="ddpo").sort("epoch").row(-1, named=True)
-    assert last == {"algorithm": "ddpo", "epoch": 1000, "reward_queries": 512_000, "mean": 0.2476}
+    last = curves.filter(variant="ddpo").sort("epoch").row(-1, named=True)
+    assert last == {"variant": "ddpo", "epoch": 1000, "reward_queries": 512_000, "mean": 0.2476}
     assert paper_curves({"suite": "small", "reward": "pickscore"}).is_empty()
 
 

@@ -65,7 +65,7 @@ def test_the_frame_has_a_row_per_run_and_prompt_set(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0)
     write_run(tmp_path, "ddpo", 1, [1.0, 0.0, 0.0])
     frame = stability(load([tmp_path]).evals)
-    assert frame.select("algorithm", "seed", "prompts", "collapse_epoch").rows() == [
+    assert frame.select("variant", "seed", "evaluation_set", "collapse_epoch").rows() == [
         ("ddpo", 1, "seen", 5),
         ("ddpo", 1, "unseen", 5),
         ("prdp", 0, "seen", None),

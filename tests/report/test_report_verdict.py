@@ -82,8 +82,8 @@ def test_reward_hacking_is_called_by_its_name(tmp_path: Path) -> None:
         write_run(tmp_path, "ddpo", seed, [1.0, 4.0 + 0.1 * seed], held_out=[0.6, 0.2 + 0.01 * seed])
         write_run(tmp_path, "prdp", seed, [1.0, 3.0 + 0.1 * seed], held_out=[0.6, 0.8 + 0.01 * seed])
     found: Comparison = compare([tmp_path], tmp_path / "out")
-    seen = found.hacking.filter(prompts="seen")
-    assert dict(seen.select("algorithm", "verdict").iter_rows()) == {"ddpo": "hacked", "prdp": "carries over"}
+    seen = found.hacking.filter(evaluation_set="seen")
+    assert dict(seen.select("variant", "verdict").iter_rows()) == {"ddpo": "hacked", "prdp": "carries over"}
     text = " ".join(found.verdicts[0].sentences)
     assert "Reward hacking: gold, which was not trained, fell while the training reward rose: ddpo -0.3900 [" in text
     assert "gold, which was not trained, rose too: prdp +0.2100 [" in text
@@ -104,7 +104,7 @@ def test_a_gain_on_unseen_prompts_is_set_against_the_seen(tmp_path: Path) -> Non
     lines[-1] = lines[-1].replace('"mean": 3.0', '"mean": 2.0').replace("[2.9, 3.0, 3.1]", "[1.9, 2.0, 2.1]")
     path.write_text("\n".join(lines) + "\n")
     row = compare([tmp_path], tmp_path / "out").seen_unseen.row(0, named=True)
-    assert (row["prompts"], row["estimate"], row["seen_gain"], row["kept"]) == ("new", 1.0, 2.0, 0.5)
+    assert (row["evaluation_set"], row["estimate"], row["seen_gain"], row["kept"]) == ("new", 1.0, 2.0, 0.5)
 
 
 def test_runs_that_never_reach_the_threshold_are_said_to(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rfbench.report.analysis import bootstrap
 from rfbench.report.analysis.bootstrap import Array, Interval
 from rfbench.report.render.tables import order
 
-CELL = ["suite", "measure", "role", "unit", "prompts", "seen"]
+CELL = ["suite", "measure", "role", "unit", "evaluation_set", "seen"]
 OVER_SEEDS = (
     "best",
     "area",
@@ -37,14 +37,14 @@ def estimate(finals: pl.DataFrame, stability: pl.DataFrame) -> pl.DataFrame:
     over seeds; `collapsed` is the share of collapsed runs with Wilson's interval. Diagnostics have final and gain only.
     """
     rows = []
-    tables = {key: group for key, group in stability.group_by([*CELL, "algorithm"])}
-    for key, group in finals.sort("run").group_by([*CELL, "algorithm"], maintain_order=True):
-        cell = dict(zip([*CELL, "algorithm"], key, strict=True))
+    tables = {key: group for key, group in stability.group_by([*CELL, "variant"])}
+    for key, group in finals.sort("run").group_by([*CELL, "variant"], maintain_order=True):
+        cell = dict(zip([*CELL, "variant"], key, strict=True))
         for statistic, seeds, interval in _intervals(group, tables[key], cell["role"] == "diagnostic"):
             rows.append(cell | {"statistic": statistic, "seeds": seeds} | vars(interval))
-    schema = {c: finals.schema[c] for c in [*CELL, "algorithm"]} | {"statistic": pl.String(), "seeds": pl.Int64()}
+    schema = {c: finals.schema[c] for c in [*CELL, "variant"]} | {"statistic": pl.String(), "seeds": pl.Int64()}
     rank = pl.col("statistic").replace_strict(STATISTICS, range(len(STATISTICS)), return_dtype=pl.Int64)
-    return order(pl.DataFrame(rows, schema=schema | INTERVAL), pl.col("algorithm"), rank)
+    return order(pl.DataFrame(rows, schema=schema | INTERVAL), pl.col("variant"), rank)
 
 
 def _intervals(finals: pl.DataFrame, stability: pl.DataFrame, diagnostic: bool) -> Iterator[tuple[str, int, Interval]]:
@@ -77,15 +77,15 @@ def pairs(finals: pl.DataFrame) -> pl.DataFrame:
     rows = []
     rewards = finals.filter(pl.col("role") != "diagnostic").sort("run")
     for key, cell in rewards.group_by(CELL, maintain_order=True):
-        groups = {name: group for (name,), group in cell.group_by("algorithm")}
+        groups = {name: group for (name,), group in cell.group_by("variant")}
         ranked = sorted(groups, key=lambda name: (-_mean(groups[name]), str(name)))
         for a, b in itertools.combinations(ranked, 2):
             difference, probability = _compare(groups[a], groups[b])
-            row = dict(zip(CELL, key, strict=True)) | {"algorithm": a, "other": b}
+            row = dict(zip(CELL, key, strict=True)) | {"variant": a, "other": b}
             row |= {"difference": difference.estimate, "low": difference.low, "high": difference.high}
             row |= {"probability": probability.estimate}
             rows.append(row | {"probability_low": probability.low, "probability_high": probability.high})
-    schema = {c: finals.schema[c] for c in CELL} | {"algorithm": pl.String(), "other": pl.String()}
+    schema = {c: finals.schema[c] for c in CELL} | {"variant": pl.String(), "other": pl.String()}
     numbers = ("difference", "low", "high", "probability", "probability_low", "probability_high")
     frame = pl.DataFrame(rows, schema=schema | dict.fromkeys(numbers, pl.Float64()))
     return order(frame.with_row_index("rank"), pl.col("rank")).drop("rank")

@@ -6,7 +6,7 @@ import polars as pl
 
 from rfbench.report.render.tables import order
 
-PANEL = ["suite", "prompts", "seen", "algorithm"]
+PANEL = ["suite", "evaluation_set", "seen", "variant"]
 
 
 def reward_hacking(estimates: pl.DataFrame) -> pl.DataFrame:
@@ -44,7 +44,7 @@ def seen_unseen(estimates: pl.DataFrame) -> pl.DataFrame:
     `kept` is their ratio; null where the seen prompts gained nothing.
     """
     gains = estimates.filter(pl.col("statistic") == "gain", pl.col("role") != "diagnostic").drop("statistic")
-    key = ["suite", "measure", "role", "unit", "algorithm"]
+    key = ["suite", "measure", "role", "unit", "variant"]
     seen = gains.filter(pl.col("seen")).group_by(key).agg(pl.col("estimate").mean().alias("seen_gain"))
     unseen = gains.filter(~pl.col("seen")).join(seen, on=key)
     kept = pl.when(pl.col("seen_gain") > 0).then(pl.col("estimate") / pl.col("seen_gain")).alias("kept")

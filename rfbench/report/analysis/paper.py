@@ -21,7 +21,7 @@ COLUMNS = {
     "suite": pl.String(),
     "measure": pl.String(),
     "role": pl.String(),
-    "prompts": pl.String(),
+    "evaluation_set": pl.String(),
     "seen": pl.Boolean(),
     "method": pl.String(),
     "paper": pl.Float64(),
@@ -38,7 +38,7 @@ def beside_paper(records: list[dict[str, Any]], stability: pl.DataFrame) -> pl.D
     """
     parts = [_rows(suite, reference, stability) for suite, reference in references(records).items()]
     frame = pl.concat(parts) if parts else pl.DataFrame(schema=COLUMNS)
-    return order(frame.rename({"method": "algorithm"}), pl.col("algorithm") != BASE).rename({"algorithm": "method"})
+    return order(frame.rename({"method": "variant"}), pl.col("variant") != BASE).rename({"variant": "method"})
 
 
 def references(records: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
@@ -52,26 +52,28 @@ def references(records: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def paper_curves(reference: dict[str, str]) -> pl.DataFrame:
-    """The paper's HPSv2 training curves: algorithm, epoch, reward_queries, mean. Empty for any other reward."""
+    """The paper's HPSv2 training curves: variant, epoch, reward_queries, mean. Empty for any other reward."""
     curves = _read("prdp_poster_curves.csv").filter(pl.col("suite") == reference["suite"])
     if reference["reward"] != "hpsv2":
         curves = curves.clear()
     queries = (pl.col("epoch") * QUERIES_PER_EPOCH).alias("reward_queries")
-    return curves.select("algorithm", "epoch", queries, pl.col("hpsv2").alias("mean"))
+    return curves.select(pl.col("algorithm").alias("variant"), "epoch", queries, pl.col("hpsv2").alias("mean"))
 
 
 def _rows(suite: str, reference: dict[str, str], stability: pl.DataFrame) -> pl.DataFrame:
     ours = stability.filter(pl.col("suite") == suite)
-    panels = ours.select("suite", "measure", "role", "prompts", "seen").unique()
+    panels = ours.select("suite", "measure", "role", "evaluation_set", "seen").unique()
     paper = _paper_values(reference, panels)
-    base = ours.group_by("measure", "prompts").agg(
+    base = ours.group_by("measure", "evaluation_set").agg(
         pl.col("start").mean().alias("measured"), pl.lit(BASE).alias("method")
     )
-    final = ours.group_by("measure", "prompts", pl.col("algorithm").alias("method")).agg(
+    final = ours.group_by("measure", "evaluation_set", pl.col("variant").alias("method")).agg(
         pl.col("final").mean().alias("measured")
     )
-    measured = pl.concat([base.select(["measure", "prompts", "method", "measured"]), final])
-    rows = panels.join(paper, on=["measure", "prompts"]).join(measured, on=["measure", "prompts", "method"], how="left")
+    measured = pl.concat([base.select(["measure", "evaluation_set", "method", "measured"]), final])
+    rows = panels.join(paper, on=["measure", "evaluation_set"]).join(
+        measured, on=["measure", "evaluation_set", "method"], how="left"
+    )
     return rows.with_columns((pl.col("measured") - pl.col("paper")).alias("gap")).select(*COLUMNS)
 
 
@@ -81,18 +83,21 @@ def base_row(suite: str, reward: str) -> dict[tuple[str, str], float]:
     What a set-up is calibrated against: https://arxiv.org/abs/2402.08714v2, Tables 1-3 and Figure 10.
     """
     rows = _experiment(suite, reward).filter(method=BASE)
-    return {(prompts, measure): value for prompts, measure, value in rows.select("prompts", "measure", "paper").rows()}
+    return {
+        (prompts, measure): value
+        for prompts, measure, value in rows.select("evaluation_set", "measure", "paper").rows()
+    }
 
 
 def _experiment(suite: str, reward: str) -> pl.DataFrame:
-    """measure (as our records call it), prompts, seen, method, paper: what the paper reports of one experiment."""
+    """measure (as our records call it), evaluation_set, seen, method, paper: what the paper reports of one experiment."""
     table = {"multi": "3", "aesthetic": "fig10"}.get(reward, "1" if suite == "small" else "2")
     values = _read("prdp_results.csv").filter(pl.col("table") == table)
     if table in ("1", "2"):
         values = values.filter(pl.col("reward") == reward)
     return values.select(
         pl.col("reward").replace(MEASURES).alias("measure"),
-        pl.col("prompt_set").alias("prompts"),
+        pl.col("prompt_set").alias("evaluation_set"),
         "seen",
         "method",
         pl.col("value").alias("paper"),
@@ -100,17 +105,17 @@ def _experiment(suite: str, reward: str) -> pl.DataFrame:
 
 
 def _paper_values(reference: dict[str, str], panels: pl.DataFrame) -> pl.DataFrame:
-    """measure, prompts (by our names), method, paper."""
+    """measure, evaluation_set (by our names), method, paper."""
     values = _experiment(reference["suite"], reference["reward"])
     ours, theirs = _only_seen(panels), _only_seen(values)
-    if ours and theirs and theirs not in panels["prompts"]:
-        values = values.with_columns(pl.col("prompts").replace(theirs, ours))
+    if ours and theirs and theirs not in panels["evaluation_set"]:
+        values = values.with_columns(pl.col("evaluation_set").replace(theirs, ours))
     return values.drop("seen")
 
 
 def _only_seen(frame: pl.DataFrame) -> str | None:
     """The one prompt set that was seen in training: the paper's and ours mean the same, whatever they are called."""
-    seen = frame.filter(pl.col("seen"))["prompts"].unique()
+    seen = frame.filter(pl.col("seen"))["evaluation_set"].unique()
     return seen[0] if len(seen) == 1 else None
 
 

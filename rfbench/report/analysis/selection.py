@@ -45,7 +45,7 @@ def _left_out(runs: pl.DataFrame) -> list[str]:
     notes = []
     for row in runs.filter(pl.col("status") != "finished").sort("run").iter_rows(named=True):
         notes.append(f"left out: {_progress(row).strip()}")
-    for (suite, algorithm), group in runs.group_by("suite", "algorithm", maintain_order=True):
+    for (suite, algorithm), group in runs.group_by("suite", "variant", maintain_order=True):
         failed = group.filter(pl.col("status") == "failed").height
         if failed:
             share = f"{failed} of {group.height} runs of {algorithm}"
@@ -76,7 +76,7 @@ def _refuse_mixed(runs: Runs, done: pl.DataFrame) -> None:
             different = _differences(_shared(first), _shared(record))
             if record["suite_hash"] != first["suite_hash"] or different:
                 _refuse(f"runs of suite {suite} differ", group["run"][0], name, different, first, record)
-    for (suite, algorithm), group in done.group_by("suite", "algorithm", maintain_order=True):
+    for (suite, algorithm), group in done.group_by("suite", "variant", maintain_order=True):
         first = runs.records[group["run"][0]]
         for name in group["run"]:
             record = runs.records[name]
@@ -109,7 +109,7 @@ def _differences(a: Any, b: Any, where: str = "") -> list[str]:
 
 def _drop_duplicates(done: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     """Two runs of one seed are not two samples: the one updated last counts."""
-    key = ["suite", "suite_hash", "algorithm", "seed"]
+    key = ["suite", "suite_hash", "variant", "seed"]
     kept = done.sort("updated_at", nulls_last=False, maintain_order=True).unique(key, keep="last", maintain_order=True)
     notes = []
     for row in done.join(kept.select("run"), on="run", how="anti").sort("run").iter_rows(named=True):
@@ -121,11 +121,11 @@ def _drop_duplicates(done: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
 def _thin_evidence(kept: pl.DataFrame) -> list[str]:
     notes = []
     for (suite,), group in kept.group_by("suite", maintain_order=True):
-        algorithms = group["algorithm"].unique().to_list()
+        algorithms = group["variant"].unique().to_list()
         if len(algorithms) == 1:
             notes.append(f"{suite}: only {algorithms[0]} has finished runs, so there is nothing to compare it with")
-        single = group.group_by("algorithm").len().filter(pl.col("len") == 1).sort("algorithm")
+        single = group.group_by("variant").len().filter(pl.col("len") == 1).sort("variant")
         if not single.is_empty():
-            names = ", ".join(single["algorithm"])
+            names = ", ".join(single["variant"])
             notes.append(f"{suite}: one seed of {names}; with one seed nothing can be told from noise. Run more seeds")
     return notes

@@ -31,7 +31,7 @@ Curve = npt.NDArray[np.float64]
 
 COLLAPSE_LOSS = 0.5  # share of the best gain
 COLLAPSE_STANDARD_ERRORS = 3.0
-CURVE_KEY = ["suite", "algorithm", "seed", "run", "prompts", "seen", "measure", "role", "unit"]
+CURVE_KEY = ["suite", "variant", "seed", "run", "evaluation_set", "seen", "measure", "role", "unit"]
 STATISTICS = {
     "start": pl.Float64(),
     "best": pl.Float64(),
@@ -45,7 +45,7 @@ STATISTICS = {
     "volatility": pl.Float64(),
     "collapse_epoch": pl.Int64(),
 }
-PANEL = ["suite", "measure", "prompts"]
+PANEL = ["suite", "measure", "evaluation_set"]
 
 
 def stability(evals: pl.DataFrame) -> pl.DataFrame:
@@ -59,11 +59,11 @@ def stability(evals: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_thresholds(statistics: pl.DataFrame, evals: pl.DataFrame) -> pl.DataFrame:
-    by_algorithm = statistics.group_by(*PANEL, "algorithm").agg(pl.col("start", "final").mean())
+    by_algorithm = statistics.group_by(*PANEL, "variant").agg(pl.col("start", "final").mean())
     half_way = (pl.col("start").mean() + pl.col("final").max()) / 2
     gained = pl.col("final").max() > pl.col("start").mean()
     thresholds = by_algorithm.group_by(PANEL).agg(pl.when(gained).then(half_way).alias("threshold"))
-    curve = ["run", "prompts", "measure"]
+    curve = ["run", "evaluation_set", "measure"]
     points = evals.join(thresholds, on=PANEL).sort("epoch")
     before = [pl.col(c).shift(1).over(curve).alias(f"{c}_before") for c in ("mean", "reward_queries", "seconds")]
     crossing = (

@@ -48,10 +48,10 @@ def _verdict(suite: str, evidence: Evidence) -> Verdict:
     training = evidence.estimates.filter(pl.col("role") == "training")
     if training.is_empty():
         return Verdict(suite, "No training reward was evaluated.", ())
-    measure, prompts = training.row(0, named=True)["measure"], training.row(0, named=True)["prompts"]
-    panel = (pl.col("measure") == measure) & (pl.col("prompts") == prompts)
+    measure, prompts = training.row(0, named=True)["measure"], training.row(0, named=True)["evaluation_set"]
+    panel = (pl.col("measure") == measure) & (pl.col("evaluation_set") == prompts)
     finals = training.filter(panel, pl.col("statistic") == "final").sort(
-        "estimate", "algorithm", descending=[True, False]
+        "estimate", "variant", descending=[True, False]
     )
     digits = decimals([finals["estimate"]])
     place = f"{measure} on {prompts} prompts"
@@ -60,7 +60,7 @@ def _verdict(suite: str, evidence: Evidence) -> Verdict:
         *_leads(finals, evidence.pairs.filter(panel), digits),
         *_other_prompts(finals, evidence.pairs, measure, prompts, digits),
         *_collapses(evidence.stability.filter(panel), digits),
-        *_held_out(evidence.hacking.filter(pl.col("prompts") == prompts)),
+        *_held_out(evidence.hacking.filter(pl.col("evaluation_set") == prompts)),
         *_speed(training.filter(panel)),
         *_paper(evidence.paper, digits),
     ]
@@ -68,13 +68,13 @@ def _verdict(suite: str, evidence: Evidence) -> Verdict:
 
 
 def _headline(finals: pl.DataFrame, panel: pl.DataFrame, pairs: pl.DataFrame, place: str, digits: int) -> str:
-    ranked = finals["algorithm"].to_list()
+    ranked = finals["variant"].to_list()
     first = finals.row(0, named=True)
-    gain = panel.filter(pl.col("algorithm") == ranked[0], pl.col("statistic") == "gain").row(0, named=True)
+    gain = panel.filter(pl.col("variant") == ranked[0], pl.col("statistic") == "gain").row(0, named=True)
     seeds = _seeds(finals)
     if len(ranked) == 1:
         return f"{ranked[0]} changes {place} by {_signed(gain, digits)} ({seeds}); there is nothing to compare it with."
-    against = {row["other"]: row for row in pairs.filter(pl.col("algorithm") == ranked[0]).iter_rows(named=True)}
+    against = {row["other"]: row for row in pairs.filter(pl.col("variant") == ranked[0]).iter_rows(named=True)}
     final = f"{first['estimate']:.{digits}f}"
     if any(row["low"] is None for row in against.values()):
         return f"{ranked[0]} ends highest, {final} in {place}, but with one seed this cannot be told from noise."
@@ -89,8 +89,8 @@ def _headline(finals: pl.DataFrame, panel: pl.DataFrame, pairs: pl.DataFrame, pl
 
 def _leads(finals: pl.DataFrame, pairs: pl.DataFrame, digits: int) -> list[str]:
     """How far the first is above every other; nothing with one seed, or where the headline says it of the only one."""
-    first = finals["algorithm"][0]
-    rows = pairs.filter(pl.col("algorithm") == first).to_dicts()
+    first = finals["variant"][0]
+    rows = pairs.filter(pl.col("variant") == first).to_dicts()
     if any(row["low"] is None for row in rows) or (len(rows) < 2 and all(row["low"] > 0 for row in rows)):
         return []
     leads = [f"{row['other']} {_lead(row, digits)}{'' if row['low'] > 0 else ' (may be noise)'}" for row in rows]
@@ -101,26 +101,26 @@ def _other_prompts(finals: pl.DataFrame, pairs: pl.DataFrame, measure: str, prom
     """How the lead over the runner-up fares on every other prompt set."""
     if finals.height < 2:
         return []
-    first, second = finals["algorithm"][0], finals["algorithm"][1]
+    first, second = finals["variant"][0], finals["variant"][1]
     elsewhere = pairs.filter(
         pl.col("measure") == measure,
-        pl.col("prompts") != prompts,
-        pl.col("algorithm").is_in([first, second]) & pl.col("other").is_in([first, second]),
+        pl.col("evaluation_set") != prompts,
+        pl.col("variant").is_in([first, second]) & pl.col("other").is_in([first, second]),
     )
     holds: list[str] = []
     sentences = []
     for row in elsewhere.iter_rows(named=True):
         if row["difference"] == 0:
-            sentences.append(f"On {prompt_set(row)} prompts {row['algorithm']} and {row['other']} end equal.")
+            sentences.append(f"On {prompt_set(row)} prompts {row['variant']} and {row['other']} end equal.")
             continue
         lead = _lead(row, digits)
         noise = row["low"] is None or row["low"] <= 0
-        if row["algorithm"] == first and not noise:
+        if row["variant"] == first and not noise:
             holds.append(f"{lead} on {prompt_set(row)}")
         else:
             doubt = ", which cannot be told from noise" if noise else ""
             sentences.append(
-                f"On {prompt_set(row)} prompts {row['algorithm']} is ahead of {row['other']}: {lead}{doubt}."
+                f"On {prompt_set(row)} prompts {row['variant']} is ahead of {row['other']}: {lead}{doubt}."
             )
     if holds:
         sentences.insert(
@@ -131,7 +131,7 @@ def _other_prompts(finals: pl.DataFrame, pairs: pl.DataFrame, measure: str, prom
 
 def _collapses(stability: pl.DataFrame, digits: int) -> list[str]:
     sentences, steady = [], []
-    for (algorithm,), runs in stability.sort("algorithm").group_by("algorithm", maintain_order=True):
+    for (algorithm,), runs in stability.sort("variant").group_by("variant", maintain_order=True):
         epochs = runs["collapse_epoch"].drop_nulls()
         if epochs.is_empty():
             steady.append(str(algorithm))
@@ -160,23 +160,19 @@ def _held_out(hacking: pl.DataFrame) -> list[str]:
         digits = min(decimals([block["estimate"]]), 4)
         for verdict, text in texts.items():
             rows = block.filter(verdict=verdict).sort("estimate", descending=True).iter_rows(named=True)
-            changes = ", ".join(f"{row['algorithm']} {_signed(row, digits)}" for row in rows)
+            changes = ", ".join(f"{row['variant']} {_signed(row, digits)}" for row in rows)
             sentences += [text.format(measure=block["measure"][0], changes=changes)] if changes else []
     return sentences
 
 
 def _speed(panel: pl.DataFrame) -> list[str]:
-    reached = panel.filter(pl.col("statistic") == "queries_to_threshold").sort("estimate", "algorithm")
-    seeds = dict(panel.filter(pl.col("statistic") == "final").select("algorithm", "seeds").iter_rows())
+    reached = panel.filter(pl.col("statistic") == "queries_to_threshold").sort("estimate", "variant")
+    seeds = dict(panel.filter(pl.col("statistic") == "final").select("variant", "seeds").iter_rows())
     parts = []
     for row in reached.iter_rows(named=True):
-        some = (
-            ""
-            if row["seeds"] == seeds[row["algorithm"]]
-            else f" (in {row['seeds']} of {seeds[row['algorithm']]} seeds)"
-        )
-        parts.append(f"{row['algorithm']} {row['estimate']:,.0f}{some}")
-    never = sorted(seeds.keys() - set(reached["algorithm"]))
+        some = "" if row["seeds"] == seeds[row["variant"]] else f" (in {row['seeds']} of {seeds[row['variant']]} seeds)"
+        parts.append(f"{row['variant']} {row['estimate']:,.0f}{some}")
+    never = sorted(seeds.keys() - set(reached["variant"]))
     if not parts:
         return []
     text = f"Reward queries to half of the best final gain: {', '.join(parts)}"
@@ -207,7 +203,7 @@ def _seeds(finals: pl.DataFrame) -> str:
     counts = finals["seeds"]
     if counts.n_unique() == 1:
         return f"{_count(counts[0], 'seed')} each" if len(counts) > 1 else _count(counts[0], "seed")
-    return ", ".join(f"{row['algorithm']}: {_count(row['seeds'], 'seed')}" for row in finals.iter_rows(named=True))
+    return ", ".join(f"{row['variant']}: {_count(row['seeds'], 'seed')}" for row in finals.iter_rows(named=True))
 
 
 def _count(n: int, noun: str) -> str:

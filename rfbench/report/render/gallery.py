@@ -63,7 +63,7 @@ class Gallery:
 def galleries(runs: pl.DataFrame, budget: int = BUDGET) -> list[Gallery]:
     """One gallery per suite of `runs` (a frame like `Runs.runs`) that saved samples, together within `budget`."""
     found = []
-    for (suite,), group in runs.sort("suite", "algorithm", "seed").group_by("suite", maintain_order=True):
+    for (suite,), group in runs.sort("suite", "variant", "seed").group_by("suite", maintain_order=True):
         samples = _one_per_algorithm(group)
         if samples:
             found.append((str(suite), samples))
@@ -78,10 +78,10 @@ def galleries(runs: pl.DataFrame, budget: int = BUDGET) -> list[Gallery]:
 def _one_per_algorithm(runs: pl.DataFrame) -> list[Samples]:
     chosen: dict[str, Samples] = {}
     for row in runs.iter_rows(named=True):
-        if row["algorithm"] not in chosen:
-            samples = read_samples(Path(row["run"]), row["algorithm"], row["seed"])
+        if row["variant"] not in chosen:
+            samples = read_samples(Path(row["run"]), row["variant"], row["seed"])
             if samples is not None:
-                chosen[row["algorithm"]] = samples
+                chosen[row["variant"]] = samples
     return list(chosen.values())
 
 

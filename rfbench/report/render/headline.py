@@ -28,17 +28,17 @@ def tables(rows: pl.DataFrame) -> Iterator[tuple[str, str]]:
     """
     gains = rows.filter(pl.col("role") != "diagnostic", statistic="gain")
     for block in gains.partition_by("measure", maintain_order=True):
-        measure, first = block["measure"][0], block["prompts"][0]
-        sets = block.unique("prompts", maintain_order=True).to_dicts()
+        measure, first = block["measure"][0], block["evaluation_set"][0]
+        sets = block.unique("evaluation_set", maintain_order=True).to_dicts()
         digits = decimals([block["estimate"]]) - 1
-        by_set = {s["prompts"]: _by_algorithm(block.filter(prompts=s["prompts"])) for s in sets}
-        collapsed = _by_algorithm(rows.filter(measure=measure, prompts=first, statistic="collapsed"))
-        kl = _by_algorithm(rows.filter(measure="kl", prompts=first, statistic="final"))
-        lines = [["algorithm", "seeds", *(f"gain, {prompt_set(s)}" for s in sets), "KL, nats", "collapsed"]]
+        by_set = {s["evaluation_set"]: _by_algorithm(block.filter(evaluation_set=s["evaluation_set"])) for s in sets}
+        collapsed = _by_algorithm(rows.filter(measure=measure, evaluation_set=first, statistic="collapsed"))
+        kl = _by_algorithm(rows.filter(measure="kl", evaluation_set=first, statistic="final"))
+        lines = [["variant", "seeds", *(f"gain, {prompt_set(s)}" for s in sets), "KL, nats", "collapsed"]]
         lines.append(["---", *["---:"] * (len(sets) + 3)])
         for algorithm in sorted(by_set[first], key=lambda name: -by_set[first][name]["estimate"]):
             seeds = collapsed[algorithm]["seeds"]
-            cells = [_gain(by_set[s["prompts"]].get(algorithm), digits) for s in sets]
+            cells = [_gain(by_set[s["evaluation_set"]].get(algorithm), digits) for s in sets]
             divergence = f"{kl[algorithm]['estimate']:.0f}" if algorithm in kl else "–"
             lost = f"{collapsed[algorithm]['estimate'] * seeds:.0f} of {seeds}"
             lines.append([algorithm, str(seeds), *cells, divergence, lost])
@@ -47,7 +47,7 @@ def tables(rows: pl.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def _by_algorithm(rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    return {row["algorithm"]: row for row in rows.iter_rows(named=True)}
+    return {row["variant"]: row for row in rows.iter_rows(named=True)}
 
 
 def _gain(row: dict[str, Any] | None, digits: int) -> str:

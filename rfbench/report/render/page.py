@@ -48,7 +48,7 @@ def write_page(found: Comparison, path: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    marks = {name: LOOKS.index(look) for name, look in looks(found.considered["algorithm"]).items()}
+    marks = {name: LOOKS.index(look) for name, look in looks(found.considered["variant"]).items()}
     html = environment.get_template("page.html").render(
         sections=sections,
         notes=found.notes[:MOST_NOTES],

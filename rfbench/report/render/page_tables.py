@@ -48,8 +48,8 @@ class PageTable:
 
 
 REWARD = Column("reward", "the measure, and whether it was trained on", False)
-PROMPTS = Column("prompts", "the prompt set, and whether training drew from it", False)
-ALGORITHM = Column("algorithm", "", False)
+PROMPTS = Column("evaluation_set", "the prompt set, and whether training drew from it", False)
+ALGORITHM = Column("variant", "", False)
 SEEDS = Column("seeds", "finished runs, one per seed")
 
 
@@ -73,7 +73,7 @@ def suite_tables(found: Comparison, suite: str) -> list[PageTable]:
 
 
 def _results(rewards: pl.DataFrame, stability: pl.DataFrame, digits: dict[str, int]) -> PageTable:
-    starts = stability.group_by("measure", "prompts", "algorithm").agg(pl.col("start").mean())
+    starts = stability.group_by("measure", "evaluation_set", "variant").agg(pl.col("start").mean())
     start = {(m, p, a): value for m, p, a, value in starts.iter_rows()}
     rows = []
     for row, statistics in _by_algorithm(rewards):
@@ -82,7 +82,7 @@ def _results(rewards: pl.DataFrame, stability: pl.DataFrame, digits: dict[str, i
             [
                 *_place(row),
                 Cell(str(statistics["final"]["seeds"]), statistics["final"]["seeds"]),
-                _number(start[row["measure"], row["prompts"], row["algorithm"]], places),
+                _number(start[row["measure"], row["evaluation_set"], row["variant"]], places),
                 _interval(statistics["final"], places),
                 _interval(statistics["gain"], places, "+"),
                 _interval(statistics["final_iqm"], places),
@@ -167,7 +167,7 @@ def _hacking(hacking: pl.DataFrame, digits: dict[str, int]) -> PageTable:
         trained = {key: row[f"{key}_training"] for key in ("estimate", "low", "high")}
         rows.append(
             [
-                Cell(row["algorithm"], algorithm=True),
+                Cell(row["variant"], algorithm=True),
                 Cell(prompt_set(row)),
                 Cell(row["measure_training"]),
                 _interval(trained, digits[row["measure_training"]], "+"),
@@ -237,11 +237,11 @@ def runs_table(considered: pl.DataFrame) -> PageTable:
     """Every readable run, compared or not."""
     seconds = pl.sum_horizontal([c for c in considered.columns if c.endswith("_seconds")]).alias("seconds")
     rows = []
-    for row in considered.with_columns(seconds).sort("suite", "algorithm", "seed").iter_rows(named=True):
+    for row in considered.with_columns(seconds).sort("suite", "variant", "seed").iter_rows(named=True):
         memory = row["peak_memory_bytes"]
         rows.append(
             [
-                Cell(row["algorithm"], algorithm=True),
+                Cell(row["variant"], algorithm=True),
                 Cell(row["suite"]),
                 Cell(str(row["seed"]), row["seed"]),
                 Cell(row["status"]),
@@ -254,7 +254,7 @@ def runs_table(considered: pl.DataFrame) -> PageTable:
                 Cell((row["error"] or "")[:300]),
             ]
         )
-    columns = [Column(heading, "", False) for heading in ("algorithm", "suite")]
+    columns = [Column(heading, "", False) for heading in ("variant", "suite")]
     columns += [Column("seed"), Column("status", "", False), Column("epoch"), Column("queries"), Column("seconds")]
     columns += [Column("peak GiB"), Column("device", "", False)]
     columns += [Column("folder", "", False, long=True), Column("error", "", False, long=True)]
@@ -266,15 +266,15 @@ def _by_algorithm(estimates: pl.DataFrame) -> Iterator[tuple[Row, dict[str, Row]
     finals = estimates.filter(pl.col("statistic") == "final").sort("estimate", descending=True)
     grouped = {
         key: {row["statistic"]: row for row in group.iter_rows(named=True)}
-        for key, group in estimates.group_by([*CELL, "algorithm"])
+        for key, group in estimates.group_by([*CELL, "variant"])
     }
     for row in order(finals, pl.col("estimate"), descending=True).iter_rows(named=True):
-        yield row, grouped[tuple(row[column] for column in [*CELL, "algorithm"])]
+        yield row, grouped[tuple(row[column] for column in [*CELL, "variant"])]
 
 
 def _place(row: Row) -> list[Cell]:
     reward = f"{row['measure']} ({row['role']})"
-    return [Cell(row["algorithm"], algorithm=True), Cell(reward), Cell(prompt_set(row))]
+    return [Cell(row["variant"], algorithm=True), Cell(reward), Cell(prompt_set(row))]
 
 
 def _number(value: float | None, digits: int, sign: str = "") -> Cell:

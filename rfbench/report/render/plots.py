@@ -87,15 +87,15 @@ def reward_curves(evals: pl.DataFrame, styles: Styles, x: str, paper: pl.DataFra
     rewards = order(evals.filter(pl.col("role") != "diagnostic"), pl.col("epoch"))
     if rewards.is_empty():
         return None
-    panels = rewards.partition_by("measure", "prompts", maintain_order=True)
-    columns = min(rewards["prompts"].n_unique(), 3)
+    panels = rewards.partition_by("measure", "evaluation_set", maintain_order=True)
+    columns = min(rewards["evaluation_set"].n_unique(), 3)
     figure, axes = panel_grid(len(panels), columns)
-    styles = {name: styles[name] for name in sorted(evals["algorithm"].unique())}
+    styles = {name: styles[name] for name in sorted(evals["variant"].unique())}
     column, label = X_AXES[x]
     for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
         draw_base(axis, panel)
-        for curve in panel.partition_by("algorithm", maintain_order=True):
-            draw_curve(axis, curve, column, styles[curve["algorithm"][0]])
+        for curve in panel.partition_by("variant", maintain_order=True):
+            draw_curve(axis, curve, column, styles[curve["variant"][0]])
         if paper is not None and panel["seen"][0] and panel["role"][0] == "training":
             draw_paper(axis, paper, column)
         axis.set_title(panel_title(panel), loc="left")
@@ -160,8 +160,8 @@ def draw_curve(axis: Axes, curve: pl.DataFrame, column: str, look: Look) -> None
 
 def draw_paper(axis: Axes, paper: pl.DataFrame, column: str) -> None:
     """The paper's curves: thin and without markers, in the colour of their algorithm."""
-    for curve in paper.partition_by("algorithm", maintain_order=True):
-        look = looks(curve["algorithm"])[curve["algorithm"][0]]
+    for curve in paper.partition_by("variant", maintain_order=True):
+        look = looks(curve["variant"])[curve["variant"][0]]
         axis.plot(curve[column], curve["mean"], color=look.colour, linewidth=0.7, alpha=0.75, zorder=2)
 
 
@@ -182,7 +182,7 @@ def legend(figure: Figure, styles: Styles, paper: pl.DataFrame | None = None, ba
     ]
     if base:
         handles.append(Line2D([], [], label="base model", **BASE_LINE))
-    for name, look in looks(paper["algorithm"] if paper is not None else []).items():
+    for name, look in looks(paper["variant"] if paper is not None else []).items():
         handles.append(Line2D([], [], color=look.colour, linewidth=0.7, alpha=0.75, label=f"{name} (paper)"))
     entries = sorted((0.45 + 0.055 * len(str(handle.get_label())) for handle in handles), reverse=True)  # inches
     columns = sum(bool(total <= figure.get_figwidth()) for total in np.cumsum(entries)) or 1

@@ -20,7 +20,7 @@ def summarise(stability: pl.DataFrame) -> pl.DataFrame:
     Rows: suite, measure (training reward first), prompt set (seen first), then algorithms by their final value. The
     spread is null for a single seed. Diagnostics are no rewards, have no best and are left out.
     """
-    key = ["suite", "measure", "role", "unit", "prompts", "seen", "algorithm"]
+    key = ["suite", "measure", "role", "unit", "evaluation_set", "seen", "variant"]
     means = [pl.col(name).mean() for name in SHOWN]
     spreads = [pl.col(name).std().alias(f"{name}_spread") for name in SHOWN]
     table = (
@@ -33,15 +33,15 @@ def summarise(stability: pl.DataFrame) -> pl.DataFrame:
 def order(frame: pl.DataFrame, *by: pl.Expr, descending: bool = False) -> pl.DataFrame:
     """The order of every table and plot: suite, role, measure, seen before unseen, prompt set, then `by`."""
     rank = pl.col("role").replace_strict(ROLES, range(len(ROLES)), default=len(ROLES), return_dtype=pl.Int64)
-    fixed = [pl.col("suite"), rank, pl.col("measure"), ~pl.col("seen"), pl.col("prompts")]
-    return frame.sort(*fixed, *by, pl.col("algorithm"), descending=[False] * 5 + [descending] * len(by) + [False])
+    fixed = [pl.col("suite"), rank, pl.col("measure"), ~pl.col("seen"), pl.col("evaluation_set")]
+    return frame.sort(*fixed, *by, pl.col("variant"), descending=[False] * 5 + [descending] * len(by) + [False])
 
 
 def to_markdown(summary: pl.DataFrame) -> str:
     """The summary as Markdown, one table per suite."""
     parts = []
     for suite, rows in suites(summary):
-        headings = ["measure", "prompts", "algorithm", "seeds", *HEADINGS.values()]
+        headings = ["measure", "evaluation_set", "variant", "seeds", *HEADINGS.values()]
         lines = [f"## {plain(suite)}", "", markdown_row(headings), markdown_row(["---"] * 3 + ["---:"] * 5)]
         lines += [markdown_row([plain(cell) for cell in row]) for row in cells(rows)]
         parts.append("\n".join([*lines, "", caption(rows), ""]))
@@ -52,7 +52,11 @@ def paper_to_markdown(paper: pl.DataFrame) -> str:
     """The paper's numbers beside the measured ones, as Markdown."""
     parts = []
     for suite, rows in suites(paper):
-        lines = [f"## {plain(suite)} beside the paper", "", markdown_row(["measure", "prompts", *PAPER_HEADINGS])]
+        lines = [
+            f"## {plain(suite)} beside the paper",
+            "",
+            markdown_row(["measure", "evaluation_set", *PAPER_HEADINGS]),
+        ]
         lines += [markdown_row(["---"] * 3 + ["---:"] * 3)]
         lines += [markdown_row([plain(cell) for cell in row]) for row in paper_cells(rows)]
         parts.append("\n".join([*lines, ""]))
@@ -82,14 +86,14 @@ def cells(rows: pl.DataFrame, width: int | None = None) -> list[list[str]]:
     A block whose cells are wider than `width` shows fewer decimals.
     """
     result = []
-    for block in rows.partition_by("measure", "prompts", maintain_order=True):
+    for block in rows.partition_by("measure", "evaluation_set", maintain_order=True):
         digits = decimals([block[name] for name in SHOWN])
         while width is not None and digits and _widest(block, digits) > width:
             digits -= 1
         for row in block.iter_rows(named=True):
             values = [with_spread(row[name], row[f"{name}_spread"], digits) for name in SHOWN]
             measure = f"{row['measure']} ({row['role']})"
-            result.append([measure, prompt_set(row), row["algorithm"], str(row["seeds"]), *values])
+            result.append([measure, prompt_set(row), row["variant"], str(row["seeds"]), *values])
     return result
 
 
@@ -101,7 +105,7 @@ def _widest(block: pl.DataFrame, digits: int) -> int:
 def prompt_set(row: dict[str, Any]) -> str:
     """The prompt set's name, with whether it was seen in training unless the name says so."""
     kind = "seen" if row["seen"] else "unseen"
-    return kind if row["prompts"] == kind else f"{row['prompts']} ({kind})"
+    return kind if row["evaluation_set"] == kind else f"{row['evaluation_set']} ({kind})"
 
 
 def caption(rows: pl.DataFrame) -> str:
@@ -110,7 +114,7 @@ def caption(rows: pl.DataFrame) -> str:
         "Mean ± standard deviation over seeds (none where all seeds agree). Start: the base model. "
         "Largest drop: the farthest a run fell below its best so far."
     )
-    single = rows.filter(pl.col("seeds") == 1)["algorithm"].unique().sort()
+    single = rows.filter(pl.col("seeds") == 1)["variant"].unique().sort()
     if not single.is_empty():
         text += f" One seed of {', '.join(single)}: no spread, so no difference can be told from noise."
     return text

@@ -43,7 +43,7 @@ def render(summary: pl.DataFrame) -> RenderableType:
     parts: list[RenderableType] = []
     for suite, rows in suites(summary):
         parts.append(Text(suite, style="bold"))
-        parts += [_render_block(block) for block in rows.partition_by("measure", "prompts", maintain_order=True)]
+        parts += [_render_block(block) for block in rows.partition_by("measure", "evaluation_set", maintain_order=True)]
         parts.append(Text(caption(rows) + "\n", style="dim"))
     return Group(*parts)
 
@@ -52,7 +52,7 @@ def _render_block(block: pl.DataFrame) -> Table:
     shown = cells(block, CELL_WIDTH + 2)  # the spaces around ± are taken out
     title = Text(f"{shown[0][0]} on {shown[0][1]} prompts")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("algorithm", min_width=10, overflow="fold")
+    table.add_column("variant", min_width=10, overflow="fold")
     for heading in ("seeds", *HEADINGS.values()):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in shown:
@@ -65,7 +65,7 @@ def render_paper(paper: pl.DataFrame) -> RenderableType:
     parts: list[RenderableType] = []
     for suite, rows in suites(paper):
         table = Table(title=Text(f"{suite} beside {SOURCE}"), title_justify="left", box=box.SIMPLE_HEAD)
-        for heading in ("measure", "prompts", *PAPER_HEADINGS):
+        for heading in ("measure", "evaluation_set", *PAPER_HEADINGS):
             table.add_column(heading, justify="right" if heading in PAPER_HEADINGS[1:] else "left", overflow="fold")
         for row in paper_cells(rows):
             table.add_row(*map(escape, row))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RUN = ["run", "algorithm", "seed", "prompts", "seen", "epoch"]
+RUN = ["run", "variant", "seed", "evaluation_set", "seen", "epoch"]
 
 
 def kl_against_reward(evals: pl.DataFrame, styles: Styles) -> Figure | None:
@@ -33,7 +33,7 @@ def kl_against_reward(evals: pl.DataFrame, styles: Styles) -> Figure | None:
     points = order(reward.join(kl, on=RUN).rename({"mean": "y"}), pl.col("epoch"))
     if points.is_empty():
         return None
-    panels = points.partition_by("measure", "prompts", maintain_order=True)
+    panels = points.partition_by("measure", "evaluation_set", maintain_order=True)
     figure, axes = panel_grid(len(panels), min(len(panels), 3))
     for axis, panel in zip(axes, panels, strict=True):
         _draw_paths(axis, panel, styles)
@@ -41,7 +41,7 @@ def kl_against_reward(evals: pl.DataFrame, styles: Styles) -> Figure | None:
         axis.set_xlabel("KL to the base model (nats)")
         few_ticks(axis)
     axes[0].set_ylabel(wrapped(panels[0]["measure"][0]))
-    legend(figure, {name: styles[name] for name in sorted(evals["algorithm"].unique())}, base=False)
+    legend(figure, {name: styles[name] for name in sorted(evals["variant"].unique())}, base=False)
     return figure
 
 
@@ -50,14 +50,16 @@ def held_out_against_trained(evals: pl.DataFrame, styles: Styles) -> Figure | No
 
     A path that turns down while it moves right is a reward being hacked.
     """
-    gains = evals.sort("epoch").with_columns(pl.col("mean") - pl.col("mean").first().over("run", "prompts", "measure"))
+    gains = evals.sort("epoch").with_columns(
+        pl.col("mean") - pl.col("mean").first().over("run", "evaluation_set", "measure")
+    )
     trained = gains.filter(pl.col("role") == "training").select(*RUN, pl.col("mean").alias("x"))
     held_out = gains.filter(pl.col("role") == "held-out")
     points = order(held_out.join(trained, on=RUN).rename({"mean": "y"}), pl.col("epoch"))
     if points.is_empty():
         return None
-    panels = points.partition_by("measure", "prompts", maintain_order=True)
-    columns = min(points["prompts"].n_unique(), 3)
+    panels = points.partition_by("measure", "evaluation_set", maintain_order=True)
+    columns = min(points["evaluation_set"].n_unique(), 3)
     figure, axes = panel_grid(len(panels), columns)
     for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
         axis.axhline(0, **BASE_LINE)
@@ -68,7 +70,7 @@ def held_out_against_trained(evals: pl.DataFrame, styles: Styles) -> Figure | No
             axis.set_ylabel("held-out gain")
         if index >= len(panels) - columns:
             axis.set_xlabel("training gain")
-    legend(figure, {name: styles[name] for name in sorted(evals["algorithm"].unique())})
+    legend(figure, {name: styles[name] for name in sorted(evals["variant"].unique())})
     return figure
 
 
@@ -78,7 +80,7 @@ def seen_against_unseen(estimates: pl.DataFrame, styles: Styles) -> Figure | Non
     if gains.is_empty() or gains["seen"].all() or not gains["seen"].any():
         return None
     panels = gains.partition_by("measure", maintain_order=True)
-    rows = gains["algorithm"].n_unique() * (gains["prompts"].n_unique() + 0.6)
+    rows = gains["variant"].n_unique() * (gains["evaluation_set"].n_unique() + 0.6)
     longest = max(len(label) for label in _gain_labels(gains))
     width = COLUMN_WIDTH if len(panels) == 1 or longest <= 16 else PAGE_WIDTH
     figure, axes = panel_grid(len(panels), min(len(panels), 2), 0.35 + 0.13 * rows, width)
@@ -93,10 +95,10 @@ def seen_against_unseen(estimates: pl.DataFrame, styles: Styles) -> Figure | Non
 def _draw_gains(axis: Axes, panel: pl.DataFrame, styles: Styles) -> None:
     ticks, labels, y = [], [], 0.0
     for algorithm in (
-        panel.group_by("algorithm").agg(pl.col("estimate").max()).sort("estimate", descending=True)["algorithm"]
+        panel.group_by("variant").agg(pl.col("estimate").max()).sort("estimate", descending=True)["variant"]
     ):
         look = styles[algorithm]
-        rows = panel.filter(pl.col("algorithm") == algorithm)
+        rows = panel.filter(pl.col("variant") == algorithm)
         labels += _gain_labels(rows)
         for row in rows.iter_rows(named=True):
             if row["low"] is not None:
@@ -114,13 +116,13 @@ def _draw_gains(axis: Axes, panel: pl.DataFrame, styles: Styles) -> None:
 
 
 def _gain_labels(rows: pl.DataFrame) -> list[str]:
-    return [f"{row['algorithm']}, {prompt_set(row)}" for row in rows.iter_rows(named=True)]
+    return [f"{row['variant']}, {prompt_set(row)}" for row in rows.iter_rows(named=True)]
 
 
 def _draw_paths(axis: Axes, panel: pl.DataFrame, styles: Styles) -> None:
     """The mean path over seeds of each algorithm; its last evaluation is marked."""
-    for path in panel.partition_by("algorithm", maintain_order=True):
-        look = styles[path["algorithm"][0]]
+    for path in panel.partition_by("variant", maintain_order=True):
+        look = styles[path["variant"][0]]
         points = path.group_by("epoch").agg(pl.col("x", "y").mean()).sort("epoch")
         axis.plot(points["x"], points["y"], color=look.colour, linestyle=look.line)
         axis.plot(

@@ -87,7 +87,7 @@ def render_statuses(runs: list[RunStatus], limit: int | None) -> RenderableType:
     if not runs:
         return Text("no runs yet; start one with `rfbench run prdp --suite tiny-shapes`")
     table = Table(box=box.SIMPLE_HEAD, expand=False)
-    for heading in ("suite", "algorithm"):
+    for heading in ("suite", "variant"):
         table.add_column(heading, overflow="fold")
     table.add_column("seed", justify="right")
     table.add_column("status", overflow="fold")
@@ -149,7 +149,7 @@ def _status(runs: Runs, now: datetime) -> RunStatus | None:
     row = runs.runs.row(0, named=True)
     curve = order(runs.evals.filter(pl.col("role") == "training"), pl.col("epoch"))
     if curve.height:
-        curve = curve.filter(measure=curve["measure"][0], prompts=curve["prompts"][0])
+        curve = curve.filter(measure=curve["measure"][0], evaluation_set=curve["evaluation_set"][0])
     columns = (curve[c].cast(pl.Float64).to_numpy() for c in ("epoch", "reward_queries", "mean", "standard_error"))
     drawdown = curve_statistics(*columns)["drawdown"] if curve.height else None
     epoch = row["epoch"] or 0
@@ -160,7 +160,7 @@ def _status(runs: Runs, now: datetime) -> RunStatus | None:
     patience = max(60.0, SILENT_AFTER * (pace or 0.0))
     return RunStatus(
         suite=row["suite"],
-        algorithm=row["algorithm"],
+        algorithm=row["variant"],
         seed=row["seed"],
         status=row["status"],
         epoch=epoch,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -11,13 +11,10 @@ from torch import Tensor, nn
 
 from rfbench.core.conditioning import Condition
 from rfbench.core.model import Model
-from rfbench.core.schedule import NoiseSchedule, make_schedule
+from rfbench.core.schedule import NoiseSchedule, Schedule, make_schedule
 from rfbench.errors import InputError
 from rfbench.suite.settings import Settings
 from rfbench.worlds.gaussian import closed_forms, picture, world
-
-if TYPE_CHECKING:
-    from rfbench.core.policy import Policy
 
 
 class GaussianConfig(Settings):
@@ -95,15 +92,13 @@ class Gaussian(Model):
         return picture.draw(images)
 
     @torch.no_grad()
-    def mean_shifts(self, policy: Policy) -> Tensor:
+    def mean_shifts(self, schedule: Schedule) -> Tensor:
         """How far each step's mean is from the reference's, ``(prompts, steps, dimensions)`` float64, on the CPU."""
-        schedule = policy.schedule
-        noise_shift = policy.denoiser.noise_shift()[:, schedule.timesteps]  # type: ignore[operator]
+        noise_shift = self.denoiser.noise_shift()[:, schedule.timesteps]  # type: ignore[operator]
         return (schedule.noise_weight[:, None] * noise_shift).double().cpu()
 
-    def exact_measures(self, policy: Policy, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def exact_measures(self, schedule: Schedule, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Expected reward, KL, J and regret ``(prompts,)`` of the policy, without sampling."""
-        schedule = policy.schedule
         if len(schedule.objective_steps) < schedule.num_steps:
             raise InputError(
                 f"the gaussian world's optimum counts every denoising step, but {len(schedule.objective_steps)} of "
@@ -115,6 +110,6 @@ class Gaussian(Model):
             closed_forms.reference_chain(schedule, world.DATA_STD),
             means=directions,
             directions=directions,
-            shifts=self.mean_shifts(policy)[rows],
+            shifts=self.mean_shifts(schedule)[rows],
             beta=self._beta / (schedule.num_steps * world.DIMENSIONS),
         )

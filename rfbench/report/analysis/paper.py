@@ -90,7 +90,7 @@ def base_row(suite: str, reward: str) -> dict[tuple[str, str], float]:
 
 
 def _experiment(suite: str, reward: str) -> pl.DataFrame:
-    """measure (as our records call it), evaluation_set, seen, method, paper: what the paper reports of one experiment."""
+    """measure (by our names), evaluation_set, seen, method, paper: what the paper reports of one experiment."""
     table = {"multi": "3", "aesthetic": "fig10"}.get(reward, "1" if suite == "small" else "2")
     values = _read("prdp_results.csv").filter(pl.col("table") == table)
     if table in ("1", "2"):

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfbench.running.trainer import Run
+from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
 from rfbench_algorithms.dpok import DPOK, DPOKConfig, Transitions, ValueNetwork, dpok_loss
 from tests import tiny

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from rfbench.errors import InputError
-from rfbench.running.trainer import Run
+from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
 from tests import tiny
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rfbench.core.rollout import Rollout
-from rfbench.running.trainer import Run
+from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
 from rfbench_algorithms.prdp import PRDP, PRDPConfig, prdp_loss
 from tests import tiny

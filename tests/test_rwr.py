@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfbench.running.trainer import Run
+from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
 from rfbench_algorithms.rwr import RWR, RWRConfig, num_best, softmax_weights, sparse_weights
 from tests import tiny

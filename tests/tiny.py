@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from rfbench.core.processes import Processes
 from rfbench.planning.plan import Plan, make_plan
 from rfbench.running import trainer
-from rfbench.running.trainer import Run
+from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
 
 ALGORITHMS = ("prdp", "ddpo", "dpok", "rwr")

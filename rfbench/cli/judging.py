@@ -13,7 +13,7 @@ from rich.table import Table
 from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, is_main_process, progress, quiet_libraries
 
 if TYPE_CHECKING:
-    from rfbench.inference.calibrate import Row
+    from rfbench.report.analysis.calibration import Row
 
 
 class TierChoice(str, Enum):
@@ -55,14 +55,14 @@ def calibrate(
     loaded = load_suite(suite, overrides or [])
     quiet_libraries()
     add_plugins(plugin)
-    import json
-
     from rfbench.inference import calibrate as calibration
+    from rfbench.report.analysis.calibration import rows
+    from rfbench.running.folder import RunFolder
 
     written = calibration.calibrate(loaded, tier.value, out, progress())
     if is_main_process():
-        records = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
-        _print_rows(calibration.rows(records, loaded), f"{loaded.name}, {tier.value} tier: the base model")
+        records = RunFolder(written.parent, writer=False).read(tier.value)
+        _print_rows(rows(records, loaded), f"{loaded.name}, {tier.value} tier: the base model")
         console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -77,7 +77,7 @@ def _print_rows(rows: list[Row], title: str) -> None:
     for row in rows:
         paper = [_number(row.paper), _number(row.gap, "+")] if with_paper else []
         cells = [f"{row.images:,}", _number(row.measured), *paper, _number(row.standard_error)]
-        table.add_row(row.prompts, row.measure, *cells)
+        table.add_row(row.evaluation_set, row.measure, *cells)
     console.print(table)
     console.print("error: the standard error of the mean over prompts; the paper does not state its own", style="dim")
 

@@ -70,8 +70,10 @@ def show(
     overrides: Overrides = None,
 ) -> None:
     """Print a suite with every default filled in, and its hash."""
+    from rfbench.planning.suite_components import suite_components
     from rfbench.suite.loading import load_suite
 
-    loaded = load_suite(suite, overrides or [])
-    console.print(f"{loaded.name} version {loaded.version}, hash {loaded.hash}", highlight=False)
-    console.print_json(loaded.model_dump_json())
+    parts = suite_components(load_suite(suite, overrides or []))
+    loaded = parts.suite
+    console.print(f"{loaded.name} version {loaded.version}, hash {parts.suite_hash}", highlight=False)
+    console.print_json(data=parts.resolved() | {"algorithms": loaded.model_dump(mode="json")["algorithms"]})

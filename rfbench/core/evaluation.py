@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from rfbench.core.processes import Processes
 from rfbench.core.reward import Reward, score
 from rfbench.core.rollout import denoise
 from rfbench.core.schedule import kl_divergence
+from rfbench.records.format import EvaluationRecord, RewardRecord, Role
 from rfbench.suite.suite import Evaluation, EvaluationSet
 
 UNITS = {"kl": "nats", "kl_per_dimension": "nats per latent dimension and step", "diversity": "pixel rms"}
@@ -32,11 +32,11 @@ UNITS = {"kl": "nats", "kl_per_dimension": "nats per latent dimension and step",
 
 @dataclass(frozen=True)
 class Judge:
-    """A reward and the part it plays: ``"training"`` or ``"held-out"``."""
+    """A reward and the part it plays."""
 
     name: str
     reward: Reward
-    role: str
+    role: Role
 
 
 @dataclass(frozen=True)
@@ -77,28 +77,35 @@ class Evaluator:
         with self._meter.evaluation():
             return self._evaluate(name, self._settings.sets[name], epoch)
 
-    def rewards(self) -> dict[str, dict[str, str]]:
-        """Unit and version of every reward, by name, for ``run.json``."""
-        return {judge.name: {"unit": judge.reward.unit, "version": judge.reward.version} for judge in self._judges}
+    def measures(self, name: str) -> set[str]:
+        """What is measured on the set ``name``."""
+        found = {judge.name for judge in self._judges} | {"kl", "kl_per_dimension", *self._policy.model.exact_units}
+        return found | {"diversity"} if self._settings.sets[name].images_per_prompt > 1 else found
 
-    def records(self, results: list[SetResult], epoch: int) -> list[dict[str, Any]]:
+    def rewards(self) -> dict[str, RewardRecord]:
+        """Unit and version of every reward, by name, for ``run.json``."""
+        return {
+            judge.name: RewardRecord(unit=judge.reward.unit, version=judge.reward.version) for judge in self._judges
+        }
+
+    def records(self, results: list[SetResult], epoch: int) -> list[EvaluationRecord]:
         """One record per prompt set and measure, for ``evals.jsonl``."""
-        roles = {judge.name: judge.role for judge in self._judges}
+        roles: dict[str, Role] = {judge.name: judge.role for judge in self._judges}
         units = {judge.name: judge.reward.unit for judge in self._judges} | UNITS | self._policy.model.exact_units
         return [
-            {
-                "epoch": epoch,
-                "reward_queries": self._meter.counters.reward_queries,
-                "evaluation_set": result.name,
-                "seen": result.seen,
-                "measure": measure,
-                "role": roles.get(measure, "diagnostic"),
-                "unit": units[measure],
-                "mean": float(values.mean()),
-                "standard_error": float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None,
-                "images": result.images,
-                "per_prompt": [float(f"{value:.5g}") for value in values.tolist()],
-            }
+            EvaluationRecord(
+                epoch=epoch,
+                reward_queries=self._meter.counters.reward_queries,
+                evaluation_set=result.name,
+                seen=result.seen,
+                measure=measure,
+                role=roles.get(measure, "diagnostic"),
+                unit=units[measure],
+                mean=float(values.mean()),
+                standard_error=float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None,
+                images=result.images,
+                per_prompt=[float(f"{value:.5g}") for value in values.tolist()],
+            )
             for result in results
             for measure, values in result.per_prompt.items()
         ]

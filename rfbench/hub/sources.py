@@ -128,10 +128,20 @@ class Sourced:
         return []
 
     @classmethod
+    def inputs(cls, config: Any) -> dict[str, list[Path]]:
+        """The user's own files among what it reads, by the setting that names them; what is in the hub is not."""
+        return {source.setting: source.paths() for source in cls.sources(config) if source.is_local}
+
+    @classmethod
+    def components(cls, config: Any) -> dict[str, Any]:
+        """Plugins inside this one, ``rfbench.plugins.component.Component`` by the setting that holds each."""
+        return {}
+
+    @classmethod
     def check(cls, config: Any) -> None:
         """Raises an ``InputError`` where files that are here are of the wrong kind, or a package is missing.
 
-        It loads no weights; missing files are none of its business.
+        It loads no weights. Files that are missing are reported elsewhere, from ``sources``.
         """
 
 

@@ -6,35 +6,40 @@ evaluation's own seed, and so do all runs: their numbers are paired, prompt by p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from rfbench.core.processes import Processes
 from rfbench.errors import InputError
+from rfbench.inference.judged import Judgement
 from rfbench.planning.plan import Plan, make_plan
+from rfbench.records.format import EvaluationRecord
 from rfbench.running import checkpoint
-from rfbench.running.checkpoint import Checkpoint
+from rfbench.running.assembly import Run, make_run
+from rfbench.running.checkpoint import Checkpoint, Owner
 from rfbench.running.folder import RunFolder
 from rfbench.running.progress import Progress
-from rfbench.running.trainer import make_run
 from rfbench.suite.loading import suite_of
 from rfbench.suite.suite import TierName
 
 
 def judge(
-    plan: Plan, processes: Processes, saved: Checkpoint | None = None, *, skip: Collection[str] = ()
-) -> Iterator[list[dict[str, Any]]]:
+    plan: Plan,
+    processes: Processes,
+    saved: Checkpoint | None = None,
+    *,
+    done: Callable[[Run], Collection[str]] | None = None,
+) -> Iterator[list[EvaluationRecord]]:
     """Evaluates the base model, or the policy of a checkpoint: the records of one evaluation set at a time.
 
-    The records are those of ``evals.jsonl``. ``skip`` names sets that are not wanted. At the final tier, the plan is
-    that of the suite's tier:
+    The records are those of ``evals.jsonl``. ``done`` names sets that are not wanted, once the parts are loaded. At the
+    final tier, the plan is that of the suite's tier:
 
     >>> plan = make_plan(suite.at_tier("final"), "prdp", seed=0)  # any algorithm, for the base model
     >>> for records in judge(plan, processes):
-    ...     print({record["measure"]: record["mean"] for record in records})
+    ...     print({record.measure: record.mean for record in records})
 
     Every process of ``processes`` must go through all sets; each gets the same records.
     """
@@ -43,32 +48,43 @@ def judge(
         epoch = saved.epoch
         run.policy.load_state_dict(saved.weights)
         run.meter.counters.reward_queries = saved.state["counters"]["reward_queries"]
+    skipped = done(run) if done else ()
     for name in plan.suite.evaluation.sets:
-        if name not in skip:
+        if name not in skipped:
             yield run.evaluator.records([run.evaluator.evaluate(name, epoch)], epoch)
+
+
+def judge_into(
+    folder: RunFolder,
+    tier: TierName,
+    plan: Plan,
+    processes: Processes,
+    progress: Progress,
+    saved: Checkpoint | None = None,
+) -> Path:
+    """Judges set by set into ``<tier>.jsonl``, and returns that file; sets that it holds already are kept."""
+    judgement = Judgement(folder, tier, plan, processes)
+    processes.wait()
+    for records in judge(plan, processes, saved, done=lambda run: judgement.done(saved.epoch if saved else 0, run)):
+        if processes.is_main:
+            judgement.add(records)
+        progress.evaluation(records)
+    processes.close()
+    return judgement.path
 
 
 def evaluate_run(path: Path, tier: TierName, progress: Progress, overrides: Sequence[str] = ()) -> Path:
     """Judges the last checkpoint of the run in ``path``, and returns the file of its records, ``<tier>.jsonl`` there.
 
-    The suite is the run's own, with ``overrides`` for what another machine needs, such as paths and chunk sizes.
-
-    Sets that the file already holds for this checkpoint's epoch are not evaluated again, so the same command goes on
-    where it was stopped.
+    The suite is the run's own, with ``overrides`` for what another machine needs, such as paths and chunk sizes. The
+    same command goes on where it was stopped; settings that change what is measured are refused.
     """
     record = RunFolder(path, writer=False).require_run()
-    suite = suite_of(record["suite"], overrides, f"of {path}").at_tier(tier)
-    plan = make_plan(suite, record["variant"], record["seed"])
+    suite = suite_of(record.suite, overrides, f"of {path}").at_tier(tier)
+    plan = make_plan(suite, record.variant, record.seed)
     processes = Processes(suite.compute)
     folder = RunFolder(path, writer=processes.is_main)
-    saved = checkpoint.load_latest(folder.checkpoints, torch.device("cpu"))
+    saved = checkpoint.load_latest(folder.checkpoints, torch.device("cpu"), Owner.recorded(record))
     if saved is None:
         raise InputError(f"{path} holds no checkpoint; `rfbench run` with --resume, or --overwrite, makes one")
-    done = {earlier["evaluation_set"] for earlier in folder.read(tier) if earlier["epoch"] == saved.epoch}
-    processes.wait()
-    for records in judge(plan, processes, saved, skip=done):
-        if processes.is_main:
-            folder.append(tier, *records)
-        progress.evaluation(records)
-    processes.close()
-    return path / f"{tier}.jsonl"
+    return judge_into(folder, tier, plan, processes, progress, saved)

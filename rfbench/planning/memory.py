@@ -82,7 +82,7 @@ def _others(outline: Outline, model: Model, policy: Policy) -> list[MemoryPart]:
     rewards = [
         MemoryPart(f"reward {part.name}: as its files", int(1e9 * (source.gigabytes or 0)), "always")
         for part in (outline.reward, *outline.held_out_rewards)
-        for source in part.cls.sources(part.config)
+        for source in part.sources()
     ]
     return [
         *rewards,

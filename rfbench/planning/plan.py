@@ -9,15 +9,19 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from rfbench.core.algorithm import Cost
 from rfbench.core.prompts import PromptSet, epoch_prompts
 from rfbench.errors import InputError
+from rfbench.files import sha256_of_all
 from rfbench.hub.sources import Need, missing
 from rfbench.planning.evaluation_prompts import choose_prompts
 from rfbench.planning.suite_components import SuiteComponents, suite_components
 from rfbench.plugins import registry
 from rfbench.plugins.component import Component, find_component
+from rfbench.records.format import PluginRecord
+from rfbench.records.identity import Planned
 from rfbench.suite.loading import suite_names
 from rfbench.suite.suite import AlgorithmSettings, PluginRef, Suite, TrackerSettings
 
@@ -48,17 +52,27 @@ class Outline(SuiteComponents):
         prompts_per_epoch: groups per epoch; times ``settings.images_per_prompt`` it is the budget.
     """
 
-    suite: Suite
     label: str
     seed: int
     settings: AlgorithmSettings
     algorithm: Component
     prompts_per_epoch: int
 
-    @property
-    def plugin_names(self) -> dict[str, str]:
-        """The plugins that make the run, by kind."""
-        return {"algorithm": self.algorithm.name, "model": self.model.name, "reward": self.reward.name}
+    def resolved(self) -> dict[str, Any]:
+        """The suite with every default filled in, and of its algorithms this one's table."""
+        settings = self.settings.model_dump(mode="json")
+        config = {key: value for key, value in self.algorithm.resolved().items() if key != "name"}
+        table = settings | {"algorithm": self.algorithm.name, "config": config}
+        return super().resolved() | {"algorithms": {self.label: table}}
+
+    def plugins(self) -> dict[str, PluginRecord]:
+        """The code of the run's plugins, by place."""
+        return self.algorithm.plugins("algorithm") | super().plugins()
+
+    def planned(self, processes: int) -> Planned:
+        """What identifies the run, to be held against records."""
+        digests = {place: sha256_of_all(paths) for place, paths in self.inputs().items()}
+        return Planned(self.resolved(), self.label, self.plugins(), digests, processes)
 
     @property
     def objective_steps(self) -> int:
@@ -142,7 +156,6 @@ def make_outline(suite: Suite, label: str, seed: int) -> Outline:
     _check_installed(suite.compute.trackers)
     return Outline(
         **vars(suite_components(suite)),
-        suite=suite,
         label=label,
         seed=seed,
         settings=settings,

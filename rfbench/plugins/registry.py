@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import inspect
 import re
@@ -16,6 +15,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rfbench.errors import InputError, did_you_mean
+from rfbench.files import sha256, sha256_of_all
+from rfbench.records.format import PluginRecord
 from rfbench.suite.settings import describe
 
 KINDS = ("algorithms", "models", "rewards", "prompts")
@@ -71,13 +72,26 @@ def add_file(path: Path) -> None:
         raise InputError(f"{path} defines no plugin: no class in it fills in one of {bases}")
 
 
-def origin(kind: str, name: str) -> str:
-    """Where a plugin comes from: a distribution and its version, or a file and its checksum."""
+def record(kind: str, name: str) -> PluginRecord:
+    """Where a plugin comes from, and the checksum of its code where it is not rfbench's own."""
+    cls = find(kind, name)
     if name in _from_files[kind]:
-        path = Path(inspect.getfile(_from_files[kind][name]))
-        return f"{path} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        path = Path(inspect.getfile(cls))
+        return PluginRecord(name=name, origin=path.name, sha256=sha256(path))
     distribution = _entries(kind)[name].dist
-    return f"{distribution.name} {distribution.version}" if distribution else "unknown"
+    origin = f"{distribution.name} {distribution.version}" if distribution else cls.__module__
+    return PluginRecord(name=name, origin=origin, sha256=None if _is_own(cls) else sha256_of_all(_code(cls)))
+
+
+def _is_own(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in ("rfbench", "rfbench_algorithms")
+
+
+def _code(cls: type) -> list[Path]:
+    """The Python files of the package that a class is part of."""
+    package = sys.modules[cls.__module__.partition(".")[0]]
+    folders = [Path(folder) for folder in getattr(package, "__path__", ())]
+    return [file for folder in folders for file in folder.rglob("*.py")] or [Path(inspect.getfile(cls))]
 
 
 def configure(kind: str, name: str, config: type[BaseModel], options: dict[str, Any]) -> Any:

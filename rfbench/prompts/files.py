@@ -107,6 +107,10 @@ class FilePrompts(StoredPrompts):
 
     Config = FilePromptsConfig
 
+    @classmethod
+    def inputs(cls, config: FilePromptsConfig) -> dict[str, list[Path]]:
+        return {"path": [config.path] if config.path.is_file() else []}
+
     def __init__(self, config: FilePromptsConfig) -> None:
         super().__init__(config.path, config.column, config.duplicates)
 

@@ -90,7 +90,7 @@ def compare(
     statistics = stability(runs.evals)
     estimates, paired = estimate(runs.finals, statistics), pairs(runs.finals)
     hacking = gains.reward_hacking(estimates)
-    beside = paper.beside_paper(list(runs.records.values()), statistics)
+    beside = paper.beside_paper(runs.records.values(), statistics)
     judged = verdicts(estimates, paired, statistics, hacking, beside)
     found = Comparison(
         runs=runs,
@@ -133,7 +133,7 @@ def _write_tables(found: Comparison, out: Path) -> list[Path]:
 def _write_plots(found: Comparison, out: Path, x: str) -> list[Plot]:
     written = []
     names = found.runs.runs["suite"].unique()
-    references = paper.references(list(found.runs.records.values()))
+    references = paper.references(found.runs.records.values())
     styles = looks(found.considered["variant"])
     with plots.plotting():
         for suite, evals in tables.suites(found.runs.evals.sort("suite")):

@@ -25,25 +25,24 @@ import polars as pl
 import polars.selectors as cs
 
 from rfbench.errors import InputError
-from rfbench.records.migration import renamed_keys, upgrade_run
+from rfbench.records.format import PHASES, CountersRecord, EvaluationRecord, Role, RunRecord
+from rfbench.records.migration import parse_run, renamed_keys
 
-EVAL_SCHEMA: dict[str, pl.DataType] = {
-    "epoch": pl.Int64(),
-    "reward_queries": pl.Int64(),
-    "evaluation_set": pl.String(),
-    "seen": pl.Boolean(),
-    "measure": pl.String(),
-    "role": pl.String(),
-    "unit": pl.String(),
-    "mean": pl.Float64(),
-    "standard_error": pl.Float64(),
-    "images": pl.Int64(),
-    "per_prompt": pl.List(pl.Float64()),
+COLUMN_TYPES: dict[Any, pl.DataType] = {
+    int: pl.Int64(),
+    bool: pl.Boolean(),
+    str: pl.String(),
+    Role: pl.String(),
+    float: pl.Float64(),
+    float | None: pl.Float64(),
+    list[float]: pl.List(pl.Float64()),
 }
-REQUIRED_IN_EVAL = ("epoch", "reward_queries", "evaluation_set", "seen", "measure", "role", "mean")
+EVAL_SCHEMA: dict[str, pl.DataType] = {
+    name: COLUMN_TYPES[field.annotation] for name, field in EvaluationRecord.model_fields.items()
+}
+REQUIRED_IN_EVAL = [name for name in EVAL_SCHEMA if name not in ("standard_error", "per_prompt")]
 _FINAL_SCHEMA: dict[str, pl.DataType] = EVAL_SCHEMA | {"start_per_prompt": pl.List(pl.Float64())}
-COUNTERS = ("reward_queries", "images", "denoiser_forwards", "denoiser_backwards", "optimizer_steps")
-PHASES = ("sample", "decode", "reward", "reference", "update", "evaluate", "other")
+COUNTERS = tuple(CountersRecord.model_fields)
 IDENTITY = ("run", "suite", "variant", "seed")
 
 
@@ -66,7 +65,7 @@ class Runs:
     evals: pl.DataFrame
     finals: pl.DataFrame
     metrics: pl.DataFrame
-    records: dict[str, dict[str, Any]] = field(repr=False)
+    records: dict[str, RunRecord] = field(repr=False)
     problems: tuple[Problem, ...] = ()
 
     def keep(self, names: Sequence[str]) -> Runs:
@@ -80,7 +79,7 @@ class Runs:
 def load(folders: Sequence[Path | str]) -> Runs:
     """Read every run folder at or below `folders`, whatever its status."""
     rows: list[dict[str, Any]] = []
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, RunRecord] = {}
     problems: list[Problem] = []
     evals: list[pl.DataFrame] = []
     finals: list[pl.DataFrame] = []
@@ -88,10 +87,13 @@ def load(folders: Sequence[Path | str]) -> Runs:
     for folder in find_run_folders([Path(f) for f in folders]):
         name = str(folder)
         try:
-            record = upgrade_run(_read_record(folder / "run.json"))
+            record = parse_run((folder / "run.json").read_bytes(), f"{name}/run.json")
             row = _run_row(name, record)
-        except ValueError as error:
-            problems.append(Problem(f"{name}/run.json", f"{error}; this run is left out"))
+        except OSError as error:
+            problems.append(Problem(f"{name}/run.json", f"cannot be read ({error.strerror}); this run is left out"))
+            continue
+        except InputError as error:
+            problems.append(Problem(name, f"{error}; this run is left out"))
             continue
         epochs, metric_problems = read_metrics(folder / "metrics.jsonl")
         identity = [pl.lit(row[key]).alias(key) for key in IDENTITY]
@@ -247,50 +249,13 @@ def _numbered(text: str) -> Iterator[tuple[int, str, bool]]:
             yield number, line, number < len(lines)
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError("is not valid JSON") from error
-    if not isinstance(record, dict):
-        raise ValueError("is not a JSON object")
-    return record
-
-
-def _run_row(name: str, record: dict[str, Any]) -> dict[str, Any]:
-    suite = record.get("suite")
-    expected = {
-        "suite.name": (suite.get("name") if isinstance(suite, dict) else None, str),
-        "suite_hash": (record.get("suite_hash"), str),
-        "variant": (record.get("variant"), str),
-        "seed": (record.get("seed"), int),
-        "status": (record.get("status"), str),
-    }
-    for key, (value, kind) in expected.items():
-        if not isinstance(value, kind):
-            raise ValueError(f"{key} is {value!r}, expected {'a number' if kind is int else 'text'}")
-    counters, phases = (_table(record, key) for key in ("counters", "phase_seconds"))
-    row: dict[str, Any] = {key.removeprefix("suite."): value for key, (value, _) in expected.items()}
-    row["suite"] = row.pop("name")
-    row |= {"run": name} | {key: record.get(key) for key in ("epoch", "epochs", "device", "error", "updated_at")}
-    row |= {key: counters.get(key) for key in COUNTERS} | {f"{p}_seconds": phases.get(p) for p in PHASES}
-    row["peak_memory_bytes"] = record.get("peak_memory_bytes")
-    return {key: _fit(row[key], dtype) for key, dtype in _run_schema().items()}
-
-
-def _fit(value: Any, dtype: pl.DataType) -> Any:
-    if dtype == pl.String:
-        return value if isinstance(value, str) else None
-    if not _is_number(value):
-        return None
-    return int(value) if dtype == pl.Int64 else float(value)
-
-
-def _table(record: dict[str, Any], key: str) -> dict[str, Any]:
-    value = record.get(key)
-    return value if isinstance(value, dict) else {}
+def _run_row(name: str, record: RunRecord) -> dict[str, Any]:
+    counters, phases = record.counters.model_dump(), record.phase_seconds
+    row: dict[str, Any] = {"run": name, "suite": record.suite["name"], "error": record.error}
+    row |= {key: getattr(record, key) for key in ("suite_hash", "variant", "seed", "status", "epoch", "epochs")}
+    row |= counters | {f"{phase}_seconds": phases.get(phase) for phase in PHASES}
+    row |= {key: getattr(record, key) for key in ("peak_memory_bytes", "device", "updated_at")}
+    return {key: row[key] for key in _run_schema()}
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:

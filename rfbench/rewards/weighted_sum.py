@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from rfbench.core.reward import Reward, check_shape
-from rfbench.hub.sources import Source
 from rfbench.plugins.component import Component, find_component
 from rfbench.suite.settings import Settings
 from rfbench.suite.suite import PluginRef
@@ -41,17 +39,8 @@ class WeightedSum(Reward):
     Config = WeightedSumConfig
 
     @classmethod
-    def sources(cls, config: WeightedSumConfig) -> list[Source]:
-        return [
-            replace(source, setting=f"terms.{index}.{source.setting}")
-            for index, part in enumerate(config.parts())
-            for source in part.cls.sources(part.config)
-        ]
-
-    @classmethod
-    def check(cls, config: WeightedSumConfig) -> None:
-        for part in config.parts():
-            part.check()
+    def components(cls, config: WeightedSumConfig) -> dict[str, Component]:
+        return {f"terms.{index}": part for index, part in enumerate(config.parts())}
 
     def __init__(self, config: WeightedSumConfig, device: torch.device) -> None:
         self._terms = [

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rfbench.errors import InputError
-from rfbench.running import checkpoint
+from rfbench.files import sha256
 
 _SHOWN = 3  # differences that a message names
 
@@ -27,7 +27,7 @@ class Weights(NamedTuple):
 
 def digest(path: Path) -> str:
     """What tells a checkpoint from another in records: the first 12 digits of the file's SHA-256."""
-    return f"sha256 {checkpoint.sha256(path)[:12]}"
+    return f"sha256 {sha256(path)[:12]}"
 
 
 def read(path: Path) -> Weights:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import replace
 from functools import partial
 from threading import Semaphore, Thread
 from typing import TypeVar
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from rfbench.core.reward import AsyncReward, check_shape
 from rfbench.errors import RfbenchError
-from rfbench.hub.sources import Source
 from rfbench.plugins.component import Component, find_component
 from rfbench.suite.settings import Settings
 from rfbench.suite.suite import PluginRef
@@ -46,13 +44,8 @@ class Workers(AsyncReward):
     Config = WorkersConfig
 
     @classmethod
-    def sources(cls, config: WorkersConfig) -> list[Source]:
-        part = config.part()
-        return [replace(source, setting=f"reward.{source.setting}") for source in part.cls.sources(part.config)]
-
-    @classmethod
-    def check(cls, config: WorkersConfig) -> None:
-        config.part().check()
+    def components(cls, config: WorkersConfig) -> dict[str, Component]:
+        return {"reward": config.part()}
 
     def __init__(self, config: WorkersConfig, device: torch.device) -> None:
         self._name, self._reward = config.reward.name, config.part().make(device)

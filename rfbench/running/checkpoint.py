@@ -1,8 +1,8 @@
 """Atomic save and exact resume.
 
-A checkpoint is a folder ``epoch-<n>`` with the trained weights, the rest of the state, and a manifest of checksums. It
-is written under another name and renamed when it is complete, so a torn one is never taken; the one before it is
-removed only then. Nothing in it can run code when loaded.
+A checkpoint is a folder ``epoch-<n>`` with the trained weights, the rest of the state, and a manifest that says whose
+it is, with checksums of everything. It is written under another name and renamed when it is complete, so a torn one is
+never taken; the one before it is removed only then. Nothing in it can run code when loaded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rfbench.errors import DamagedFileError
+from rfbench.errors import DamagedFileError, InputError
+from rfbench.files import sha256, sync, verify
+from rfbench.records.format import FORMAT, RunRecord
+from rfbench.records.identity import Planned, suite_hash, variant_hash
 from rfbench.running import failures
+
+CONTENT = ("weights.safetensors", "state.pt")
 
 
 @dataclass
@@ -40,7 +45,26 @@ class Checkpoint:
     record_sizes: dict[str, int]
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> Path:
+@dataclass(frozen=True)
+class Owner:
+    """Whose a checkpoint is: it goes on as the run that wrote it, and as no other."""
+
+    suite_hash: str
+    variant: str
+    variant_hash: str
+    seed: int
+
+    @classmethod
+    def planned(cls, plan: Planned, seed: int) -> Owner:
+        hashes = suite_hash(plan.suite, plan.inputs), variant_hash(plan.suite, plan.variant)
+        return cls(hashes[0], plan.variant, hashes[1], seed)
+
+    @classmethod
+    def recorded(cls, run: RunRecord) -> Owner:
+        return cls(run.suite_hash, run.variant, run.variant_hash, run.seed)
+
+
+def save(folder: Path, checkpoint: Checkpoint, owner: Owner) -> Path:
     """Writes ``folder/epoch-<n>`` and then removes older checkpoints; a full disk leaves them as they are."""
     final = folder / f"epoch-{checkpoint.epoch:06d}"
     temporary = folder / f".{final.name}.tmp"
@@ -52,32 +76,39 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             {name: value.contiguous() for name, value in checkpoint.weights.items()}, temporary / "weights.safetensors"
         )
         torch.save(checkpoint.state, temporary / "state.pt")
-        checksums = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
-        manifest = {"epoch": checkpoint.epoch, "record_sizes": checkpoint.record_sizes, "sha256": checksums}
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
+        manifest = {
+            "format": FORMAT,
+            **asdict(owner),
+            "epoch": checkpoint.epoch,
+            "record_sizes": checkpoint.record_sizes,
+            "sha256": {name: sha256(temporary / name) for name in CONTENT},
+        }
+        (temporary / "manifest.json").write_text(json.dumps(manifest | {"checksum": _checksum(manifest)}, indent=2))
         for path in temporary.iterdir():
-            _sync(path)
+            sync(path)
     os.rename(temporary, final)
-    _sync(folder)
-    for other in folder.iterdir():
-        if other != final:
+    sync(folder)
+    for other in folder.glob("epoch-*"):
+        if other != final and other.is_dir():
             shutil.rmtree(other)
     return final
 
 
-def load_latest(folder: Path, device: torch.device) -> Checkpoint | None:
-    """The newest complete checkpoint, its checksums verified; None where there is none."""
-    complete = sorted(folder.glob("epoch-*")) if folder.is_dir() else []
+def load_latest(folder: Path, device: torch.device, owner: Owner) -> Checkpoint | None:
+    """The newest complete checkpoint of this owner, its checksums verified; None where there is none."""
+    complete = sorted(path for path in folder.glob("epoch-*") if path.is_dir())
     if not complete:
         return None
     newest = complete[-1]
-    try:
-        manifest = json.loads((newest / "manifest.json").read_text())
-        checksums = manifest["sha256"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DamagedFileError(f"{newest}/manifest.json is unreadable ({error}); start over with --overwrite") from None
-    for name, expected in checksums.items():
-        verify(newest / name, expected)
+    manifest = _read_manifest(newest / "manifest.json")
+    for field, ours in asdict(owner).items():
+        if manifest[field] != ours:
+            raise InputError(
+                f"{newest} is a checkpoint of another run: its {field} is {manifest[field]!r}, and this run's is "
+                f"{ours!r}; put the run's own checkpoints back, or start over with --overwrite"
+            )
+    for name in CONTENT:
+        verify(newest / name, manifest["sha256"][name])
     return Checkpoint(
         epoch=manifest["epoch"],
         weights=load_file(newest / "weights.safetensors"),
@@ -86,27 +117,25 @@ def load_latest(folder: Path, device: torch.device) -> Checkpoint | None:
     )
 
 
-def verify(path: Path, expected: str) -> None:
-    """A ``DamagedFileError`` with both checksums when ``path`` is not what was written."""
-    actual = sha256(path) if path.exists() else "no file"
-    if actual != expected:
-        raise DamagedFileError(
-            f"{path} is damaged: sha256 is {actual}, expected {expected}; "
-            "restore the file, or start over with --overwrite"
-        )
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest, if it is of today's format and says what was written."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        checksum = manifest.pop("checksum", None)
+    except (OSError, ValueError, AttributeError) as error:
+        raise DamagedFileError(f"{path} is unreadable ({error}); start over with --overwrite") from None
+    if manifest.get("format") != FORMAT:
+        raise InputError(
+            f"{path} is of format {manifest.get('format', 1)!r}, and this rfbench goes on from format {FORMAT}; finish "
+            "the run with the rfbench that began it, or start over with --overwrite"
+        )
+    if checksum != _checksum(manifest):
+        raise DamagedFileError(
+            f"{path} is damaged: its checksum is {checksum}, expected {_checksum(manifest)}; restore the file, or "
+            "start over with --overwrite"
+        )
+    return manifest
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

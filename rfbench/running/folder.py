@@ -1,4 +1,4 @@
-"""A run's folder: ``run.json``, the JSONL records, and the lock that keeps a second writer out."""
+"""A run's folder: its records, read and written in one place, and the lock that keeps a second writer out."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from rfbench.errors import InputError
-from rfbench.records.migration import upgrade_run
+from rfbench.files import write_atomically
+from rfbench.records.format import LINES, Record, RunRecord
+from rfbench.records.migration import parse_run, upgrade_line
+from rfbench.suite.settings import describe
 
 RECORDS = ("metrics", "evals")
 JUDGEMENTS = ("quick", "final")  # what `rfbench evaluate` writes, by tier
 
 
-def run_path(root: Path, suite: str, label: str, seed: int) -> Path:
+def run_path(root: Path, suite: str, variant: str, seed: int) -> Path:
     """The folder of a run under the root of the results."""
-    return root / suite / label / f"seed-{seed}"
+    return root / suite / variant / f"seed-{seed}"
 
 
 class RunFolder:
-    """``<root>/<suite>/<algorithm>/seed-<n>/``, with one writer at a time; other processes of a run only read."""
+    """``<root>/<suite>/<variant>/seed-<n>/``, with one writer at a time; other processes of a run only read."""
 
     def __init__(self, path: Path, *, writer: bool = True) -> None:
         self.path = path
@@ -55,16 +61,18 @@ class RunFolder:
         """Removes what an earlier run left."""
         for name in (*RECORDS, *JUDGEMENTS):
             (self.path / f"{name}.jsonl").unlink(missing_ok=True)
+        for name in JUDGEMENTS:
+            (self.path / f"{name}.json").unlink(missing_ok=True)
         (self.path / "run.json").unlink(missing_ok=True)
         for folder in (self.checkpoints, self.weights, self.samples):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def read_run(self) -> dict[str, Any] | None:
+    def read_run(self) -> RunRecord | None:
         """``run.json``, or None where there is none."""
         path = self.path / "run.json"
-        return upgrade_run(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+        return parse_run(path.read_bytes(), str(path)) if path.exists() else None
 
-    def require_run(self) -> dict[str, Any]:
+    def require_run(self) -> RunRecord:
         """``run.json``, or an ``InputError`` where there is none."""
         run = self.read_run()
         if run is None:
@@ -73,21 +81,41 @@ class RunFolder:
             )
         return run
 
-    def write_run(self, data: dict[str, Any]) -> None:
+    def write_run(self, record: RunRecord) -> None:
         """Replaces ``run.json`` atomically."""
-        write_atomically(self.path / "run.json", json.dumps(data, indent=2, allow_nan=False).encode() + b"\n")
+        write_atomically(self.path / "run.json", record.to_json(indent=2).encode() + b"\n")
 
-    def append(self, name: str, *records: dict[str, Any]) -> None:
+    def append(self, name: str, *records: Record) -> None:
         """Adds lines to ``<name>.jsonl``, on disk when this returns."""
         with open(self.path / f"{name}.jsonl", "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
+            file.writelines(record.to_json() + "\n" for record in records)
             file.flush()
             os.fsync(file.fileno())
 
-    def read(self, name: str) -> list[dict[str, Any]]:
-        """The lines of ``<name>.jsonl``; none where there is no file."""
+    def read(self, name: str) -> list[Any]:
+        """The records of ``<name>.jsonl``; none where there is no file. A torn last line is dropped."""
         path = self.path / f"{name}.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        if not path.exists():
+            return []
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        return [self._parse(name, number, line) for number, line in enumerate(lines, 1)]
+
+    def replace(self, name: str, records: Sequence[Record]) -> None:
+        """Writes ``<name>.jsonl`` anew, atomically."""
+        content = "".join(record.to_json() + "\n" for record in records)
+        write_atomically(self.path / f"{name}.jsonl", content.encode())
+
+    def _parse(self, name: str, number: int, line: str) -> Record:
+        try:
+            return LINES[name].model_validate(upgrade_line(name, json.loads(line)))
+        except ValidationError as error:
+            found = describe(error, LINES[name])
+        except (ValueError, AttributeError, RecursionError):
+            found = "  it is not a JSON object"
+        raise InputError(
+            f"{self.path / name}.jsonl, line {number}, is no such record:\n{found}\nRestore the file, or start over "
+            "with --overwrite"
+        )
 
     def sizes(self) -> dict[str, int]:
         """Bytes in each record file: what a checkpoint remembers."""
@@ -96,8 +124,8 @@ class RunFolder:
 
     def truncate(self, sizes: dict[str, int]) -> None:
         """Cuts the record files back to what they were at a checkpoint."""
-        for name, size in sizes.items():
-            path = self.path / f"{name}.jsonl"
+        for name in RECORDS:
+            size, path = sizes[name], self.path / f"{name}.jsonl"
             actual = path.stat().st_size if path.exists() else 0
             if actual < size:
                 raise InputError(
@@ -106,13 +134,3 @@ class RunFolder:
                 )
             if actual:
                 os.truncate(path, size)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that a crash leaves either old or new."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from rfbench.core.evaluation import SetResult
-from rfbench.running.folder import write_atomically
+from rfbench.files import write_atomically
 
 
 def save(folder: Path, epoch: int, results: list[SetResult], prompts: dict[str, list[str]]) -> None:

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from rfbench.core.meter import Meter
 from rfbench.planning.plan import Plan
+from rfbench.records.format import EpochRecord, EvaluationRecord
 
 
 class Progress(ABC):
@@ -27,11 +27,11 @@ class Progress(ABC):
         """Wraps the run, which starts after ``epoch`` completed epochs."""
 
     @abstractmethod
-    def epoch(self, record: dict[str, Any]) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         """An epoch's line of ``metrics.jsonl``."""
 
     @abstractmethod
-    def evaluation(self, records: list[dict[str, Any]]) -> None:
+    def evaluation(self, records: list[EvaluationRecord]) -> None:
         """The lines of one evaluation."""
 
     @abstractmethod
@@ -48,10 +48,10 @@ class Quiet(Progress):
     def running(self, plan: Plan, meter: Meter, epoch: int, folder: Path) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def epoch(self, record: dict[str, Any]) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         """Not shown."""
 
-    def evaluation(self, records: list[dict[str, Any]]) -> None:
+    def evaluation(self, records: list[EvaluationRecord]) -> None:
         """Not shown."""
 
     def note(self, message: str) -> None:
@@ -74,15 +74,15 @@ class Lines(Progress):
         yield
         self._print(f"finished in {_duration(self._clock.elapsed)}: {_shares(meter)}")
 
-    def epoch(self, record: dict[str, Any]) -> None:
-        self._clock.epoch = record["epoch"]
+    def epoch(self, record: EpochRecord) -> None:
+        self._clock.epoch = record.epoch
         memory = self._meter.peak_memory_bytes() / 2**20
         self._print(
-            f"epoch {record['epoch']}/{self._plan.suite.epochs}  reward {record['reward_mean']:.4g}  "
+            f"epoch {record.epoch}/{self._plan.suite.epochs}  reward {record.reward_mean:.4g}  "
             f"left {_duration(self._clock.left)}  memory {memory:.0f} MiB"
         )
 
-    def evaluation(self, records: list[dict[str, Any]]) -> None:
+    def evaluation(self, records: list[EvaluationRecord]) -> None:
         self._print(f"  evaluation {_summary(records)}")
 
     def note(self, message: str) -> None:
@@ -97,7 +97,7 @@ class LiveDisplay(Progress):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._record: dict[str, Any] = {}
+        self._record: EpochRecord | None = None
         self._evaluation = ""
 
     @contextmanager
@@ -108,11 +108,11 @@ class LiveDisplay(Progress):
             yield
         self._console.print(f"finished in {_duration(self._clock.elapsed)}: {_shares(meter)}", highlight=False)
 
-    def epoch(self, record: dict[str, Any]) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         self._record = record
-        self._clock.epoch = record["epoch"]
+        self._clock.epoch = record.epoch
 
-    def evaluation(self, records: list[dict[str, Any]]) -> None:
+    def evaluation(self, records: list[EvaluationRecord]) -> None:
         self._evaluation = _summary(records)
 
     def note(self, message: str) -> None:
@@ -120,7 +120,7 @@ class LiveDisplay(Progress):
 
     def _panel(self) -> RenderableType:
         epochs = self._plan.suite.epochs
-        reward = f"{self._record['reward_mean']:.4g}" if self._record else "-"
+        reward = f"{self._record.reward_mean:.4g}" if self._record else "-"
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
         table.add_column()
@@ -159,12 +159,12 @@ def _duration(seconds: float | None) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
-def _summary(records: list[dict[str, Any]]) -> str:
+def _summary(records: list[EvaluationRecord]) -> str:
     """``"seen: shapes-gold 0.61, ...; unseen: ..."``"""
     sets: dict[str, list[str]] = {}
     for record in records:
-        if record["measure"] != "kl_per_dimension":
-            sets.setdefault(record["evaluation_set"], []).append(f"{record['measure']} {record['mean']:.4g}")
+        if record.measure != "kl_per_dimension":
+            sets.setdefault(record.evaluation_set, []).append(f"{record.measure} {record.mean:.4g}")
     return "; ".join(f"{name}: {', '.join(values)}" for name, values in sets.items())
 
 

@@ -15,7 +15,14 @@ PACKAGES = ("rfbench", "torch", "diffusers", "transformers", "accelerate", "peft
 
 def describe(device: torch.device) -> dict[str, Any]:
     """What a run's record says of its making."""
-    return {"device": device_name(device), "versions": versions(), "git_commit": git_commit()}
+    return {
+        "device": device_name(device),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "host": platform.node(),
+        "job": None,
+        "restart": None,
+    }
 
 
 def versions() -> dict[str, str]:

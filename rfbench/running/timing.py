@@ -11,8 +11,8 @@ import torch
 from rfbench.core.conditioning import stack
 from rfbench.core.processes import Processes
 from rfbench.planning.plan import Plan, Totals
+from rfbench.running.assembly import make_run
 from rfbench.running.provenance import device_name
-from rfbench.running.trainer import make_run
 
 
 @dataclass(frozen=True)

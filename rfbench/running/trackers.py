@@ -14,6 +14,7 @@ from typing import Any
 
 from rfbench.core.processes import Processes
 from rfbench.planning.plan import Plan
+from rfbench.records.format import EpochRecord, EvaluationRecord
 from rfbench.running.folder import RECORDS, RunFolder
 
 
@@ -23,18 +24,17 @@ class Trackers:
     def __init__(self, started: list[Any]) -> None:
         self._started = started
 
-    def add(self, name: str, *records: dict[str, Any]) -> None:
-        """Passes on lines of ``<name>.jsonl``, at their epochs."""
+    def add(self, *records: EpochRecord | EvaluationRecord) -> None:
+        """Passes on records, at their epochs."""
         for record in records:
             for tracker in self._started:
-                tracker.log(_values(name, record), step=record["epoch"])
+                tracker.log(_values(record), step=record.epoch)
 
     def replay(self, folder: RunFolder) -> None:
         """Passes on what the run recorded before it was resumed, epoch by epoch as it happened."""
         if self._started:
-            recorded = [(name, record) for name in RECORDS for record in folder.read(name)]
-            for name, record in sorted(recorded, key=lambda line: line[1]["epoch"]):
-                self.add(name, record)
+            recorded = [record for name in RECORDS for record in folder.read(name)]
+            self.add(*sorted(recorded, key=lambda record: record.epoch))
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def tracking(plan: Plan, folder: RunFolder, processes: Processes) -> Iterator[Tr
         return
     shutil.rmtree(folder.trackers, ignore_errors=True)
     name = f"{plan.suite.name}/{plan.label}/seed-{plan.seed}"
-    config = {"suite": plan.suite.resolved(plan.label), "algorithm": plan.label, "seed": plan.seed}
+    config = {"suite": plan.resolved(), "variant": plan.label, "seed": plan.seed}
     started = processes.start_trackers(plan.suite.compute.trackers, folder.trackers, name, config)
     try:
         yield Trackers(started)
@@ -54,8 +54,8 @@ def tracking(plan: Plan, folder: RunFolder, processes: Processes) -> Iterator[Tr
             tracker.finish()
 
 
-def _values(name: str, record: dict[str, Any]) -> dict[str, float]:
-    """``metrics/<name>`` of an epoch, or ``<prompt set>/<measure>`` of an evaluation."""
-    if name == "evals":
-        return {f"{record['prompts']}/{record['measure']}": record["mean"]}
-    return {f"{name}/{key}": value for key, value in record.items() if key != "epoch" and value is not None}
+def _values(record: EpochRecord | EvaluationRecord) -> dict[str, float]:
+    """``metrics/<name>`` of an epoch, or ``<evaluation set>/<measure>`` of an evaluation."""
+    if isinstance(record, EvaluationRecord):
+        return {f"{record.evaluation_set}/{record.measure}": record.mean}
+    return {f"metrics/{key}": value for key, value in record if key != "epoch" and value is not None}

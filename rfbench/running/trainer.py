@@ -5,137 +5,24 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from rfbench.core.algorithm import Algorithm, check_metrics
-from rfbench.core.evaluation import Evaluator, Judge
-from rfbench.core.learner import Learner
-from rfbench.core.meter import Meter
-from rfbench.core.policy import Policy, make_policy
 from rfbench.core.processes import Processes
-from rfbench.core.prompts import epoch_prompts
-from rfbench.core.rollout import Rollout, RolloutSampler
-from rfbench.errors import InputError, InterfaceError, RfbenchError
+from rfbench.core.rollout import Rollout
+from rfbench.errors import InputError, RfbenchError
 from rfbench.planning.plan import Plan
 from rfbench.planning.prompt_counts import count_prompts, remarks
-from rfbench.plugins import registry
-from rfbench.records.migration import FORMAT
+from rfbench.records.format import FORMAT, EpochRecord, EvaluationRecord, RunRecord, Status
 from rfbench.running import checkpoint, failures, grids, provenance, weights
+from rfbench.running.assembly import Run, make_run
 from rfbench.running.checkpoint import Checkpoint
 from rfbench.running.folder import RunFolder, run_path
 from rfbench.running.progress import Progress
 from rfbench.running.resume import check_resumable, check_same_experiment
 from rfbench.running.trackers import Trackers, tracking
 
-LOCAL_COUNTERS = ("denoiser_forwards", "denoiser_backwards")  # counted by each process for its share
 START_ERROR_WARNING = 0.1  # share of the clip range that the ratio's first distance from 1 may reach unremarked
-
-
-@dataclass
-class Run:
-    """The parts of a run, made and connected; nothing in it touches the disk."""
-
-    plan: Plan
-    processes: Processes
-    meter: Meter
-    policy: Policy
-    algorithm: Algorithm
-    learner: Learner
-    sampler: RolloutSampler
-    evaluator: Evaluator
-
-    def rollout(self, epoch: int) -> Rollout:
-        """Samples and scores the images of ``epoch``, from 0."""
-        plan = self.plan
-        prompts = epoch_prompts(plan.prompts["train"], plan.prompts_per_epoch, epoch, plan.seed)
-        return self.sampler(epoch, prompts, plan.settings, self.algorithm.rollout_needs)
-
-    def update(self, rollout: Rollout) -> dict[str, float]:
-        """One epoch's update of the policy; the algorithm's metrics."""
-        self.learner.begin(rollout)
-        where = f"the algorithm {self.plan.algorithm.name!r}"
-        try:
-            with self.meter.phase("update"):
-                metrics = self.algorithm.update(rollout, self.learner)
-            self.learner.end()
-        except InterfaceError as error:
-            raise InterfaceError(f"{where}: {error}") from error
-        return check_metrics(metrics, f"{where} at epoch {rollout.epoch + 1}")
-
-    def counters(self) -> dict[str, int]:
-        """The work of all processes."""
-        counters = self.meter.counters.as_dict()
-        local = self.processes.sum(torch.tensor([counters[name] for name in LOCAL_COUNTERS]))
-        return counters | dict(zip(LOCAL_COUNTERS, local.tolist(), strict=True))
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "optimizer": self.learner.state_dict(),
-            "algorithm": self.algorithm.state_dict(),
-            "counters": self.counters(),
-            "seconds": self.meter.lap(),
-        }
-
-    def restore(self, saved: Checkpoint) -> None:
-        self.policy.load_state_dict(saved.weights)
-        self.learner.load_state_dict(saved.state["optimizer"])
-        self.algorithm.load_state_dict(saved.state["algorithm"])
-        counters = saved.state["counters"]
-        if not self.processes.is_main:  # the saved ones are everyone's: only one process goes on from them
-            counters = counters | dict.fromkeys(LOCAL_COUNTERS, 0)
-        vars(self.meter.counters).update(counters)
-        self.meter.seconds.update(saved.state["seconds"])
-
-
-def make_run(plan: Plan, processes: Processes) -> Run:
-    """Loads the model and the rewards, and connects the parts."""
-    suite, seed = plan.suite, plan.seed
-    _check_shares(plan, processes.size)
-    device, chunk_size = processes.device, suite.compute.chunk_size
-    meter = Meter(device)
-    with meter.phase("load"), failures.loading(suite, meter):
-        model = plan.model.make(device)
-        reward = plan.reward.make(device)
-        judges = [Judge(plan.reward.name, reward, "training")]
-        judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
-        policy = make_policy(suite, model, device, counters=meter.counters, seed=seed)
-    return Run(
-        plan=plan,
-        processes=processes,
-        meter=meter,
-        policy=policy,
-        algorithm=plan.algorithm.make(),
-        learner=Learner(policy, plan.settings.optimizer, processes, meter, chunk_size=chunk_size, seed=seed),
-        sampler=RolloutSampler(
-            policy,
-            reward,
-            plan.reward.name,
-            processes,
-            meter,
-            chunk_size=chunk_size,
-            seed=seed,
-            reward_noise=suite.reward_noise,
-        ),
-        evaluator=Evaluator(
-            suite.evaluation, plan.evaluation_prompts, judges, policy, processes, meter, chunk_size=chunk_size
-        ),
-    )
-
-
-def _check_shares(plan: Plan, processes: int) -> None:
-    """Every process needs a prompt of its own, in training and in every evaluation set."""
-    counts = {f"an epoch of {plan.label}": plan.prompts_per_epoch}
-    counts |= {f"evaluation.sets.{name}": len(prompts) for name, prompts in plan.evaluation_prompts.items()}
-    for what, count in counts.items():
-        if count < processes:
-            raise InputError(
-                f"{what} has {count} prompts to share out among {processes} processes; use {count} or fewer"
-            )
 
 
 def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -145,19 +32,20 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
     """
     processes = Processes(plan.suite.compute)
     folder = RunFolder(run_path(root, plan.suite.name, plan.label, plan.seed), writer=processes.is_main)
-    earlier = folder.read_run()
+    earlier = None if overwrite else folder.read_run()
     processes.wait()
-    if earlier is not None and not overwrite:
-        if earlier["status"] == "finished":
-            check_same_experiment(earlier, plan, folder.path)
+    if earlier is not None:
+        planned = plan.planned(processes.size)
+        if earlier.status == "finished":
+            check_same_experiment(earlier, planned, folder.path)
             progress.note(f"{folder.path} is finished already; --overwrite runs it again")
             return folder.path
         if not resume:
             raise InputError(
-                f"{folder.path} holds a run that is {earlier['status']} at epoch {earlier['epoch']} of "
-                f"{earlier['epochs']}; --resume goes on with it, --overwrite starts over"
+                f"{folder.path} holds a run that is {earlier.status} at epoch {earlier.epoch} of "
+                f"{earlier.epochs}; --resume goes on with it, --overwrite starts over"
             )
-        check_resumable(earlier, plan, processes.size, folder.path)
+        check_resumable(earlier, planned, folder.path)
     if processes.is_main and overwrite:
         folder.clear()
     processes.wait()
@@ -176,9 +64,11 @@ class _Training:
         self._epoch = 0  # completed epochs
         self._counters = run.counters()
         self._started_at = _now()
-        files = {need.setting: need.source.origin() for need in run.plan.needs()}
-        self._made_with = {**provenance.describe(run.processes.device), "files": files}
         plan, model = run.plan, run.policy.model
+        self._planned = plan.planned(run.processes.size)
+        self._owner = checkpoint.Owner.planned(self._planned, plan.seed)
+        self._files = {need.setting: need.source.origin() for need in plan.needs()}
+        self._made_with = provenance.describe(run.processes.device)
         self._prompts = count_prompts(plan.suite, plan.prompts, plan.evaluation_prompts, model.truncates)
 
     def go(self) -> None:
@@ -209,7 +99,7 @@ class _Training:
     def _restore(self) -> bool:
         """Continues from the newest checkpoint; False where there is none, and what was recorded is cleared."""
         run, folder = self._run, self._folder
-        saved = checkpoint.load_latest(folder.checkpoints, run.processes.device)
+        saved = checkpoint.load_latest(folder.checkpoints, run.processes.device, self._owner)
         if saved is None:
             if run.processes.is_main:
                 folder.clear()
@@ -230,18 +120,18 @@ class _Training:
         self._counters = run.counters()
         spent = {name: total - before[name] for name, total in run.meter.lap().items()}
         start_error, clip_range = run.learner.start_error, run.algorithm.clip_range
-        record = {
-            "epoch": self._epoch,
-            "reward_mean": float(rollout.rewards.mean()),
-            "reward_std": float(rollout.rewards.std(correction=0)),
-            "reward_std_within_prompt": _std_within_groups(rollout),
-            "truncated_prompts": sum(map(run.policy.model.truncates, rollout.prompts)),
-            **self._counters,
-            "start_error": start_error,
-            "grad_norm": run.learner.grad_norm,
-            **metrics,
+        record = EpochRecord(
+            epoch=self._epoch,
+            reward_mean=float(rollout.rewards.mean()),
+            reward_std=float(rollout.rewards.std(correction=0)),
+            reward_std_within_prompt=_std_within_groups(rollout),
+            truncated_prompts=sum(map(run.policy.model.truncates, rollout.prompts)),
+            **self._counters.model_dump(),
+            start_error=start_error,
+            grad_norm=run.learner.grad_norm,
             **{f"{name}_seconds": round(seconds, 4) for name, seconds in spent.items()},
-        }
+            **metrics,
+        )
         if run.processes.is_main:
             self._record("metrics", record)
         self._progress.epoch(record)
@@ -260,16 +150,16 @@ class _Training:
             grids.save(self._folder.samples, self._epoch, results, run.plan.evaluation_prompts)
         self._progress.evaluation(records)
 
-    def _record(self, name: str, *records: dict[str, Any]) -> None:
+    def _record(self, name: str, *records: EpochRecord | EvaluationRecord) -> None:
         self._folder.append(name, *records)
-        self._trackers.add(name, *records)
+        self._trackers.add(*records)
 
     def _save(self) -> None:
         run, folder = self._run, self._folder
         state = run.state()
         if run.processes.is_main:
             saved = Checkpoint(self._epoch, run.policy.state_dict(), state, folder.sizes())
-            checkpoint.save(folder.checkpoints, saved)
+            checkpoint.save(folder.checkpoints, saved, self._owner)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -300,33 +190,36 @@ class _Training:
         finally:
             signal.signal(signal.SIGTERM, previous)
 
-    def _write_run(self, status: str, error: str | None = None) -> None:
+    def _write_run(self, status: Status, error: str | None = None) -> None:
         run, plan = self._run, self._run.plan
         if not run.processes.is_main:
             return
         self._folder.write_run(
-            {
-                "format": FORMAT,
-                "status": status,
-                "error": error,
-                "suite": plan.suite.resolved(plan.label),
-                "suite_hash": plan.suite.hash,
-                "variant": plan.label,
-                "seed": plan.seed,
-                "epoch": self._epoch,
-                "epochs": plan.suite.epochs,
-                "counters": self._counters,
-                "phase_seconds": {name: round(seconds, 3) for name, seconds in run.meter.lap().items()},
-                "peak_memory_bytes": run.meter.peak_memory_bytes(),
-                "trained_parameters": sum(p.numel() for p in run.policy.trainable().values()),
-                "processes": run.processes.size,
-                "prompts": self._prompts,
-                "rewards": run.evaluator.rewards(),
-                "plugins": {kind: registry.origin(f"{kind}s", name) for kind, name in plan.plugin_names.items()},
+            RunRecord(
+                format=FORMAT,
+                status=status,
+                error=error,
+                suite=self._planned.suite,
+                suite_hash=self._owner.suite_hash,
+                variant=plan.label,
+                variant_hash=self._owner.variant_hash,
+                seed=plan.seed,
+                epoch=self._epoch,
+                epochs=plan.suite.epochs,
+                counters=self._counters,
+                phase_seconds={name: round(seconds, 3) for name, seconds in run.meter.lap().items()},
+                peak_memory_bytes=run.meter.peak_memory_bytes(),
+                trained_parameters=sum(p.numel() for p in run.policy.trainable().values()),
+                processes=run.processes.size,
+                prompts=self._prompts,
+                rewards=run.evaluator.rewards(),
+                plugins=self._planned.plugins,
+                inputs=self._planned.inputs,
+                files=self._files,
                 **self._made_with,
-                "started_at": self._started_at,
-                "updated_at": _now(),
-            }
+                started_at=self._started_at,
+                updated_at=_now(),
+            )
         )
 
 

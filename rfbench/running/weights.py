@@ -17,6 +17,7 @@ from rfbench.core.policy import Policy, make_policy
 from rfbench.errors import InputError
 from rfbench.plugins.component import find_component
 from rfbench.running import checkpoint, failures
+from rfbench.running.checkpoint import Owner
 from rfbench.running.folder import RunFolder
 from rfbench.suite.suite import Suite
 
@@ -35,8 +36,9 @@ def save(policy: Policy, folder: Path) -> None:
 def load_policy(path: Path, device: torch.device) -> tuple[Policy, Suite]:
     """The policy that the run in the folder ``path`` trained: its newest checkpoint, or ``weights/`` without one."""
     folder = RunFolder(path, writer=False)
-    suite = Suite.model_validate(folder.require_run()["suite"])
-    saved = checkpoint.load_latest(folder.checkpoints, device)
+    run = folder.require_run()
+    suite = Suite.model_validate(run.suite)
+    saved = checkpoint.load_latest(folder.checkpoints, device, Owner.recorded(run))
     if saved is None and not folder.weights.is_dir():
         raise InputError(f"{path} has neither a checkpoint nor weights: nothing of what it trained is left")
     model = find_component("models", suite.model).make(device)

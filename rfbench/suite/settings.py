@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from rfbench.errors import did_you_mean
+
+# A field's word to `rfbench.records.identity`, as its json_schema_extra.
+FREE: dict[str, JsonValue] = {"identity": "free"}  # it may change at any time
+RESUME: dict[str, JsonValue] = {"identity": "resume"}  # it cannot change a training curve; a run keeps it to its end
 
 
 class Settings(BaseModel):

@@ -1,20 +1,17 @@
 """A suite: model, prompts, reward, budget and evaluation as one validated, hashed piece of data.
 
 A suite is a TOML file in ``benchmarks/suites/`` (or any path). ``--set key=value`` overrides any field by its dotted
-name. Two runs are comparable when their suites have the same hash; settings that must not matter for the outcome
-(``compute`` but for its precision, ``description``, ``paper``) and those of the algorithms are left out of it.
+name. What each field decides, to resume, to pool and to compare, stands beside it: `rfbench.records.identity`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rfbench.errors import InputError, did_you_mean
-from rfbench.suite.settings import Settings
+from rfbench.suite.settings import FREE, RESUME, Settings
 
 
 class PluginRef(BaseModel):
@@ -78,7 +75,9 @@ class EvaluationSet(Settings):
     seen: bool = Field(description="whether training draws from these prompts")
     num_prompts: int = Field(ge=1, description="of the quick tier, which is evaluated during training")
     images_per_prompt: int = Field(ge=1, description="of the quick tier")
-    final: Tier | None = Field(None, description="the final tier, of `rfbench evaluate`; it includes quick's prompts")
+    final: Tier | None = Field(
+        None, description="the final tier, of `rfbench evaluate`; it includes quick's prompts", json_schema_extra=FREE
+    )
     exclude: tuple[str, ...] | None = Field(
         None, description="[prompts] tables whose prompts are left out, so that fewer than num_prompts may remain"
     )
@@ -90,9 +89,15 @@ class Evaluation(Settings):
     every: int = Field(5, ge=1, description="epochs between evaluations; the first and the last epoch always are")
     seed: int = Field(0, description="key of the evaluation's prompts and noise, apart from the run's seed")
     sets: dict[str, EvaluationSet]
-    held_out_rewards: tuple[PluginRef, ...] = Field((), description="rewards that training never sees")
-    grid_prompts: int = Field(8, ge=1, description="prompts (rows) of the sample images saved at each evaluation")
-    grid_images: int = Field(4, ge=1, description="images per prompt (columns) of the sample images")
+    held_out_rewards: tuple[PluginRef, ...] = Field(
+        (), description="rewards that training never sees", json_schema_extra=RESUME
+    )
+    grid_prompts: int = Field(
+        8, ge=1, description="prompts (rows) of the sample images saved at each evaluation", json_schema_extra=RESUME
+    )
+    grid_images: int = Field(
+        4, ge=1, description="images per prompt (columns) of the sample images", json_schema_extra=RESUME
+    )
 
 
 class TrackerSettings(Settings):
@@ -107,20 +112,37 @@ class TrackerSettings(Settings):
 class Compute(Settings):
     """What may change speed, memory and what is seen of a run; of its outcome, no more than the precision does."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", json_schema_extra=RESUME)
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
         "fp32",
         description="of the denoiser's products, over fp32 trained weights; tf32: what PyTorch does on newer GPUs, "
         "bf16 and fp16: autocast. Densities stay fp32. Runs of different precision are not averaged",
     )
-    chunk_size: int = Field(64, ge=1, description="(image, step) pairs per network call, sampling and training alike")
-    decode_chunk_size: int | None = Field(None, ge=1, description="images decoded at once; None: a whole chunk")
-    gradient_checkpointing: bool = Field(False, description="compute activations again instead of keeping them")
-    compile: bool = Field(False, description="torch.compile of the denoiser, for chunks of one shape")
-    processes: int | None = Field(None, ge=1, description="processes that must take part; None takes what is launched")
-    checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints")
-    export: bool = Field(True, description="write what was trained in its library's format at the end, in weights/")
-    trackers: TrackerSettings = TrackerSettings()
+    chunk_size: int = Field(
+        64,
+        ge=1,
+        description="(image, step) pairs per network call, sampling and training alike",
+        json_schema_extra=FREE,
+    )
+    decode_chunk_size: int | None = Field(
+        None, ge=1, description="images decoded at once; None: a whole chunk", json_schema_extra=FREE
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again instead of keeping them", json_schema_extra=FREE
+    )
+    compile: bool = Field(
+        False, description="torch.compile of the denoiser, for chunks of one shape", json_schema_extra=FREE
+    )
+    processes: int | None = Field(
+        None, ge=1, description="processes that must take part; None takes what is launched", json_schema_extra=FREE
+    )
+    checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints", json_schema_extra=FREE)
+    export: bool = Field(
+        True,
+        description="write what was trained in its library's format at the end, in weights/",
+        json_schema_extra=FREE,
+    )
+    trackers: TrackerSettings = Field(TrackerSettings(), json_schema_extra=FREE)
 
 
 class AlgorithmSettings(Settings):
@@ -151,7 +173,7 @@ class Suite(Settings):
 
     name: str
     version: int = Field(ge=1, description="raised whenever a number changes")
-    description: str = ""
+    description: str = Field("", json_schema_extra=FREE)
     epochs: int = Field(ge=1)
     model: PluginRef
     finetune: Finetune = Finetune()
@@ -165,7 +187,7 @@ class Suite(Settings):
     evaluation: Evaluation
     compute: Compute = Compute()
     algorithms: dict[str, AlgorithmSettings] = Field({}, description="one table for each algorithm or variant")
-    paper: Paper | None = Field(None, description="what to compare with")
+    paper: Paper | None = Field(None, description="what to compare with", json_schema_extra=FREE)
 
     @model_validator(mode="before")
     @classmethod
@@ -225,25 +247,6 @@ class Suite(Settings):
                 f"use --set algorithms.{label}.images_per_prompt= one of {', '.join(map(str, divisors))}"
             )
         return queries // group
-
-    def resolved(self, label: str) -> dict[str, Any]:
-        """The suite as plain data, with the table of ``label`` alone among the algorithms."""
-        data = self.model_dump(mode="json")
-        data["algorithms"] = {label: self.settings_for(label).model_dump(mode="json")}
-        return data
-
-    @property
-    def hash(self) -> str:
-        """Content hash of what two comparable runs share; a field that is None is as if it did not exist.
-
-        Of ``compute`` it holds the precision alone, where that is not fp32: lower ones compute other numbers.
-        """
-        data = self.model_dump(
-            mode="json", exclude={"compute", "description", "paper", "algorithms"}, exclude_none=True
-        )
-        if self.compute.precision != "fp32":
-            data["precision"] = self.compute.precision
-        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _inherit(tables: dict[str, Any], label: str, heirs: tuple[str, ...]) -> Any:

@@ -14,8 +14,8 @@ from rfbench.sweeps.lanes import Lane
 
 def unspent(job: Job) -> Totals:
     """The share of a run that its remaining epochs are."""
-    status, totals = job.status(), job.plan.totals()
-    return totals.part(1 - status["epoch"] / status["epochs"]) if status else totals
+    record, totals = job.record(), job.plan.totals()
+    return totals if record is None else totals.part(1 - record.epoch / record.epochs)
 
 
 def estimated_hours(left: Mapping[Job, Totals], lanes: Sequence[Lane]) -> float:

@@ -75,8 +75,8 @@ def _line(outcome: Outcome) -> str:
 def _cell(job: Job, outcome: Outcome | None) -> str:
     if outcome is not None:
         return "[red]failed[/]" if outcome.error else "[green]done[/]"
-    status = job.status()
-    if not status:
+    record = job.record()
+    if record is None:
         return "[dim]·[/]"
-    share = f"{100 * status['epoch'] // status['epochs']} %"
-    return f"[cyan]{share}[/]" if status["status"] == "running" else f"[yellow]{share}[/]"
+    share = f"{100 * record.epoch // record.epochs} %"
+    return f"[cyan]{share}[/]" if record.status == "running" else f"[yellow]{share}[/]"

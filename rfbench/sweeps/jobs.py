@@ -11,6 +11,7 @@ from typing import Any
 
 from rfbench.errors import InputError
 from rfbench.planning.plan import Plan, make_plan
+from rfbench.records.format import RunRecord
 from rfbench.running.folder import RunFolder, run_path
 from rfbench.running.resume import check_same_experiment
 from rfbench.suite.loading import load_suite
@@ -49,13 +50,14 @@ class Job:
     def __str__(self) -> str:
         return f"{self.suite} {self.label} seed {self.seed}"
 
-    def status(self) -> dict[str, Any]:
-        """The run's ``run.json``; empty before it starts."""
-        return RunFolder(self.folder, writer=False).read_run() or {}
+    def record(self) -> RunRecord | None:
+        """The run's ``run.json``; None before it starts."""
+        return RunFolder(self.folder, writer=False).read_run()
 
     @property
     def finished(self) -> bool:
-        return self.status().get("status") == "finished"
+        record = self.record()
+        return record is not None and record.status == "finished"
 
 
 def make_jobs(
@@ -85,8 +87,8 @@ def make_jobs(
     for seed, (name, plan, sets) in itertools.product(seeds, runs):
         folder = run_path(out, plan.suite.name, plan.label, seed)
         earlier = RunFolder(folder, writer=False).read_run()
-        if earlier is not None and earlier["status"] == "finished":
-            check_same_experiment(earlier, plan, folder)
+        if earlier is not None and earlier.status == "finished":
+            check_same_experiment(earlier, plan.planned(earlier.processes), folder)
         arguments = ["run", plan.label, "--suite", name, "--seed", str(seed), "--out", str(out), "--resume", *options]
         arguments += [part for text in sets for part in ("--set", text)]
         jobs.append(Job(replace(plan, seed=seed), tuple(arguments), folder))

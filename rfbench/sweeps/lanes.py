@@ -93,9 +93,9 @@ def _run(job: Job, free: queue.SimpleQueue[Lane], children: _Children) -> Outcom
 
 def _reason(job: Job, code: int) -> str:
     """Why a run ended with ``code``: its own words, or the last that it printed."""
-    status = job.status()
-    if status.get("status") == "failed":
-        return str(status["error"])
+    record = job.record()
+    if record is not None and record.status == "failed":
+        return str(record.error)
     printed = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return printed[-1] if printed else f"it ended with code {code} and printed nothing"
 

@@ -26,8 +26,10 @@ from torch import Tensor
 
 from rfbench.core.processes import Processes
 from rfbench.planning.plan import Plan, make_plan
+from rfbench.records.format import EpochRecord
+from rfbench.running.assembly import Run, make_run
 from rfbench.running.progress import Quiet
-from rfbench.running.trainer import Run, make_run, train
+from rfbench.running.trainer import train
 from rfbench.suite.loading import load_suite
 
 START_TOLERANCE = 1e-5  # of a log-prob, in nats per latent dimension
@@ -139,8 +141,8 @@ CHECKS: tuple[Callable[..., None], ...] = (
 class _StopInSecondEpoch(Quiet):
     """Interrupts a run after the second epoch's record, before its checkpoint."""
 
-    def epoch(self, record: dict[str, Any]) -> None:
-        if record["epoch"] == 2:
+    def epoch(self, record: EpochRecord) -> None:
+        if record.epoch == 2:
             raise KeyboardInterrupt
 
 

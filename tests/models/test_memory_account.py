@@ -12,7 +12,7 @@ from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConf
 from rfbench.planning.memory import MemoryPart, device_peak, memory_account, update_chunk
 from rfbench.planning.plan import make_outline
 from rfbench.planning.storages import peak_bytes
-from rfbench.running.trainer import Run
+from rfbench.running.assembly import Run
 from rfbench.suite.loading import load_suite
 from rfbench.suite.suite import Suite
 from tests import tiny

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rfbench.core.conditioning import PromptEncoder, num_bytes
 from rfbench.errors import NonFiniteError
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
-from rfbench.running.trainer import Run
+from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
 from tests import tiny
 

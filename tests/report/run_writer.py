@@ -10,6 +10,9 @@ from typing import Any
 
 from PIL import Image
 
+from rfbench.records.format import FORMAT, PHASES, EpochRecord, EvaluationRecord, Record, RunRecord
+from rfbench.records.identity import suite_hash, variant_hash
+
 SUITE: dict[str, Any] = {
     "name": "toy",
     "version": 1,
@@ -43,62 +46,76 @@ def write_run(
     folder = root / suite["name"] / algorithm / f"seed-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     last = 5 * (len(curve) - 1)
-    suite["algorithms"] = {algorithm: {"images_per_prompt": 8, "config": config or {}}}
-    run = {
-        "format": 1,
-        "suite": suite,
-        "suite_hash": "abc",
-        "variant": algorithm,
-        "seed": seed,
-        "status": "finished",
-        "epoch": last,
-        "epochs": suite["epochs"],
-        "counters": {
-            "reward_queries": 128 * last,
-            "images": 128 * last,
-            "denoiser_forwards": 10,
-            "denoiser_backwards": 5,
-        },
-        "phase_seconds": {"sample": 2.0 * last, "update": 3.0 * last, "evaluate": 1.0},
-        "peak_memory_bytes": 10**9,
-        "device": "cpu",
-        "error": None,
-        "updated_at": f"2026-01-01T00:00:{seed:02d}+00:00",
-    } | record
-    (folder / "run.json").write_text(json.dumps(run, allow_nan=False))
+    suite["algorithms"] = {algorithm: {"algorithm": algorithm, "images_per_prompt": 8, "config": config or {}}}
+    run = RunRecord.model_validate(
+        {
+            "format": FORMAT,
+            "status": "finished",
+            "error": None,
+            "suite": suite,
+            "suite_hash": suite_hash(suite, ()),
+            "variant": algorithm,
+            "variant_hash": variant_hash(suite, algorithm),
+            "seed": seed,
+            "epoch": last,
+            "epochs": suite["epochs"],
+            "counters": {"reward_queries": 128 * last, "images": 128 * last, "optimizer_steps": last} | COUNTERS,
+            "phase_seconds": {"sample": 2.0 * last, "update": 3.0 * last, "evaluate": 1.0},
+            "peak_memory_bytes": 10**9,
+            "trained_parameters": 1,
+            "processes": 1,
+            "plugins": {"algorithm": {"name": algorithm, "origin": "rfbench 0.1.0", "sha256": None}},
+            "inputs": {},
+            "device": "cpu",
+            "versions": {"rfbench": "0.1.0"},
+            "git_commit": "f" * 40,
+            "started_at": "2026-01-01T00:00:00+00:00",
+            "updated_at": f"2026-01-01T00:00:{seed:02d}+00:00",
+        }
+        | dict.fromkeys(("prompts", "rewards", "files", "host", "job", "restart"))
+        | record
+    )
+    (folder / "run.json").write_text(run.to_json())
     measures = [("preference", "training", "logits", curve)]
     measures += [("gold", "held-out", "accuracy", held_out)] if held_out else []
     measures += [("kl", "diagnostic", "nats", kl)] if kl else []
     evals = [
-        {
-            "epoch": 5 * index,
-            "reward_queries": 640 * index,
-            "evaluation_set": prompts,
-            "seen": seen,
-            "measure": measure,
-            "role": role,
-            "unit": unit,
-            "mean": values[index],
-            "standard_error": standard_error,
-            "images": 90,
-            "per_prompt": [values[index] + offset for offset in per_prompt],
-        }
+        EvaluationRecord(
+            epoch=5 * index,
+            reward_queries=640 * index,
+            evaluation_set=name,
+            seen=seen,
+            measure=measure,
+            role=role,
+            unit=unit,
+            mean=values[index],
+            standard_error=standard_error,
+            images=90,
+            per_prompt=[values[index] + offset for offset in per_prompt],
+        )
         for index in range(len(curve))
-        for prompts, seen in sets.items()
+        for name, seen in sets.items()
         for measure, role, unit, values in measures
     ]
     write_lines(folder / "evals.jsonl", evals)
-    metrics = [
-        {"epoch": epoch, "reward_mean": 1.0, "reward_queries": 128 * epoch, "sample_seconds": 2.0}
-        | {"update_seconds": 3.0, "evaluate_seconds": 1.0, "loss": 0.5}
-        for epoch in range(1, last + 1)
-    ]
+    metrics = [_epoch_record(epoch) for epoch in range(1, last + 1)]
     write_lines(folder / "metrics.jsonl", metrics)
     return folder
 
 
-def write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+def _epoch_record(epoch: int) -> EpochRecord:
+    work = {"reward_queries": 128 * epoch, "images": 128 * epoch, "optimizer_steps": epoch}
+    work |= {"denoiser_forwards": 10 * epoch, "denoiser_backwards": 5 * epoch}
+    seconds = dict.fromkeys((f"{phase}_seconds" for phase in PHASES), 0.0)
+    seconds |= {"sample_seconds": 2.0, "update_seconds": 3.0, "evaluate_seconds": 1.0}
+    rewards = {"reward_mean": 1.0, "reward_std": 1.0, "reward_std_within_prompt": 0.5}
+    return EpochRecord.model_validate(
+        {"epoch": epoch, "start_error": 0.0, "grad_norm": 1.0, "loss": 0.5} | rewards | work | seconds
+    )
+
+
+def write_lines(path: Path, records: Sequence[Record]) -> None:
+    path.write_text("".join(record.to_json() + "\n" for record in records))
 
 
 def write_samples(

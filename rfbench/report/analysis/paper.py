@@ -6,11 +6,12 @@ was trained on; "multi" for the weighted sum of Table 3, "aesthetic" for the abl
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import resources
-from typing import Any
 
 import polars as pl
 
+from rfbench.records.format import RunRecord
 from rfbench.report.render.tables import order
 
 SOURCE = "Deng et al., PRDP, CVPR 2024 (arXiv 2402.08714v2)"
@@ -30,7 +31,7 @@ COLUMNS = {
 }
 
 
-def beside_paper(records: list[dict[str, Any]], stability: pl.DataFrame) -> pl.DataFrame:
+def beside_paper(records: Collection[RunRecord], stability: pl.DataFrame) -> pl.DataFrame:
     """A row per number of the paper that has a counterpart in the runs: paper, measured, gap = measured − paper.
 
     The base model (measured: the mean first evaluation) stands first in each prompt set: it shows how well the set-up
@@ -41,9 +42,9 @@ def beside_paper(records: list[dict[str, Any]], stability: pl.DataFrame) -> pl.D
     return order(frame.rename({"method": "variant"}), pl.col("variant") != BASE).rename({"variant": "method"})
 
 
-def references(records: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+def references(records: Collection[RunRecord]) -> dict[str, dict[str, str]]:
     """suite name -> its [paper] table, for the suites that have one."""
-    found = {record["suite"]["name"]: record["suite"].get("paper") for record in records}
+    found = {record.suite["name"]: record.suite.get("paper") for record in records}
     return {
         suite: table
         for suite, table in found.items()

@@ -8,9 +8,8 @@ from typing import Any
 import polars as pl
 
 from rfbench.errors import InputError
+from rfbench.records.identity import Purpose, differences
 from rfbench.report.load import Runs
-
-NOT_COMPARED = ("algorithms", "compute", "description", "paper")  # parts of a suite that comparable runs need not share
 
 
 def select_finished(runs: Runs, allow_mixed: bool = False) -> tuple[Runs, list[str]]:
@@ -70,41 +69,20 @@ def _some(lines: Sequence[str], limit: int = 10) -> str:
 
 def _refuse_mixed(runs: Runs, done: pl.DataFrame) -> None:
     for (suite,), group in done.group_by("suite", maintain_order=True):
-        first = runs.records[group["run"][0]]
-        for name in group["run"]:
-            record = runs.records[name]
-            different = _differences(_shared(first), _shared(record))
-            if record["suite_hash"] != first["suite_hash"] or different:
-                _refuse(f"runs of suite {suite} differ", group["run"][0], name, different, first, record)
-    for (suite, algorithm), group in done.group_by("suite", "variant", maintain_order=True):
-        first = runs.records[group["run"][0]]
-        for name in group["run"]:
-            record = runs.records[name]
-            different = _differences(first["suite"].get("algorithms"), record["suite"].get("algorithms"), "algorithms")
-            if different:
-                _refuse(f"runs of {algorithm} on {suite} differ", group["run"][0], name, different, first, record)
+        _refuse_differing(runs, group["run"], "compare", f"runs of suite {suite} differ")
+    for (suite, variant), group in done.group_by("suite", "variant", maintain_order=True):
+        _refuse_differing(runs, group["run"], "pool", f"runs of {variant} on {suite} differ")
 
 
-def _refuse(what: str, a: str, b: str, different: list[str], first: dict[str, Any], other: dict[str, Any]) -> None:
-    lines = different or [f"suite_hash: {first['suite_hash']} against {other['suite_hash']}"]
-    raise InputError(
-        f"{what} and cannot be averaged:\n  {a}\n  {b}\n"
-        + _some([f"    {line}" for line in lines])
-        + "\ncompare their folders one at a time, or pass --allow-mixed to pool them all the same"
-    )
-
-
-def _shared(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record["suite"].items() if key not in NOT_COMPARED}
-
-
-def _differences(a: Any, b: Any, where: str = "") -> list[str]:
-    """'budget.reward_queries_per_epoch: 128 against 256', for every leaf that differs."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys = [*a, *(key for key in b if key not in a)]
-        prefix = f"{where}." if where else ""
-        return [line for key in keys for line in _differences(a.get(key), b.get(key), f"{prefix}{key}")]
-    return [] if a == b else [f"{where}: {a!r} against {b!r}"]
+def _refuse_differing(runs: Runs, names: pl.Series, purpose: Purpose, what: str) -> None:
+    for name in names[1:]:
+        found = differences(runs.records[names[0]], runs.records[name], purpose)
+        if found:
+            raise InputError(
+                f"{what} and cannot be averaged:\n  {names[0]}\n  {name}\n"
+                + _some([f"    {difference}" for difference in found])
+                + "\ncompare their folders one at a time, or pass --allow-mixed to pool them all the same"
+            )
 
 
 def _drop_duplicates(done: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:

@@ -1,0 +1,43 @@
+"""The base model's calibration beside the paper's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rfbench.records.format import EvaluationRecord
+from rfbench.report.analysis.paper import base_row
+from rfbench.suite.suite import Suite
+
+
+class Row(NamedTuple):
+    """One measure on one evaluation set; ``paper`` is the paper's base model there, None where it gives no number."""
+
+    evaluation_set: str
+    measure: str
+    images: int
+    measured: float
+    standard_error: float | None
+    paper: float | None
+
+    @property
+    def gap(self) -> float | None:
+        """Measured less published."""
+        return None if self.paper is None else self.measured - self.paper
+
+
+def rows(records: Sequence[EvaluationRecord], suite: Suite) -> list[Row]:
+    """The calibration's table: numbers that the paper gives too, then the others."""
+    paper = base_row(suite.paper.suite, suite.paper.reward) if suite.paper else {}
+    table = [
+        Row(
+            record.evaluation_set,
+            record.measure,
+            record.images,
+            record.mean,
+            record.standard_error,
+            paper.get((record.evaluation_set, record.measure)),
+        )
+        for record in records
+    ]
+    return sorted(table, key=lambda row: row.paper is None)

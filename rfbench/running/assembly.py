@@ -1,0 +1,126 @@
+"""The parts of a run, made and connected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rfbench.core.algorithm import Algorithm, check_metrics
+from rfbench.core.evaluation import Evaluator, Judge
+from rfbench.core.learner import Learner
+from rfbench.core.meter import Meter
+from rfbench.core.policy import Policy, make_policy
+from rfbench.core.processes import Processes
+from rfbench.core.prompts import epoch_prompts
+from rfbench.core.rollout import Rollout, RolloutSampler
+from rfbench.errors import InputError, InterfaceError
+from rfbench.planning.plan import Plan
+from rfbench.records.format import CountersRecord
+from rfbench.running import failures
+from rfbench.running.checkpoint import Checkpoint
+
+LOCAL_COUNTERS = ("denoiser_forwards", "denoiser_backwards")  # counted by each process for its share
+
+
+@dataclass
+class Run:
+    """The parts of a run, made and connected; nothing in it touches the disk."""
+
+    plan: Plan
+    processes: Processes
+    meter: Meter
+    policy: Policy
+    algorithm: Algorithm
+    learner: Learner
+    sampler: RolloutSampler
+    evaluator: Evaluator
+
+    def rollout(self, epoch: int) -> Rollout:
+        """Samples and scores the images of ``epoch``, from 0."""
+        plan = self.plan
+        prompts = epoch_prompts(plan.prompts["train"], plan.prompts_per_epoch, epoch, plan.seed)
+        return self.sampler(epoch, prompts, plan.settings, self.algorithm.rollout_needs)
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """One epoch's update of the policy; the algorithm's metrics."""
+        self.learner.begin(rollout)
+        where = f"the algorithm {self.plan.algorithm.name!r}"
+        try:
+            with self.meter.phase("update"):
+                metrics = self.algorithm.update(rollout, self.learner)
+            self.learner.end()
+        except InterfaceError as error:
+            raise InterfaceError(f"{where}: {error}") from error
+        return check_metrics(metrics, f"{where} at epoch {rollout.epoch + 1}")
+
+    def counters(self) -> CountersRecord:
+        """The work of all processes."""
+        counters = self.meter.counters.as_dict()
+        local = self.processes.sum(torch.tensor([counters[name] for name in LOCAL_COUNTERS]))
+        return CountersRecord(**counters | dict(zip(LOCAL_COUNTERS, local.tolist(), strict=True)))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "optimizer": self.learner.state_dict(),
+            "algorithm": self.algorithm.state_dict(),
+            "counters": self.counters().model_dump(),
+            "seconds": self.meter.lap(),
+        }
+
+    def restore(self, saved: Checkpoint) -> None:
+        self.policy.load_state_dict(saved.weights)
+        self.learner.load_state_dict(saved.state["optimizer"])
+        self.algorithm.load_state_dict(saved.state["algorithm"])
+        counters = saved.state["counters"]
+        if not self.processes.is_main:  # the saved ones are everyone's: only one process goes on from them
+            counters = counters | dict.fromkeys(LOCAL_COUNTERS, 0)
+        vars(self.meter.counters).update(counters)
+        self.meter.seconds.update(saved.state["seconds"])
+
+
+def make_run(plan: Plan, processes: Processes) -> Run:
+    """Loads the model and the rewards, and connects the parts."""
+    suite, seed = plan.suite, plan.seed
+    _check_shares(plan, processes.size)
+    device, chunk_size = processes.device, suite.compute.chunk_size
+    meter = Meter(device)
+    with meter.phase("load"), failures.loading(suite, meter):
+        model = plan.model.make(device)
+        reward = plan.reward.make(device)
+        judges = [Judge(plan.reward.name, reward, "training")]
+        judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
+        policy = make_policy(suite, model, device, counters=meter.counters, seed=seed)
+    return Run(
+        plan=plan,
+        processes=processes,
+        meter=meter,
+        policy=policy,
+        algorithm=plan.algorithm.make(),
+        learner=Learner(policy, plan.settings.optimizer, processes, meter, chunk_size=chunk_size, seed=seed),
+        sampler=RolloutSampler(
+            policy,
+            reward,
+            plan.reward.name,
+            processes,
+            meter,
+            chunk_size=chunk_size,
+            seed=seed,
+            reward_noise=suite.reward_noise,
+        ),
+        evaluator=Evaluator(
+            suite.evaluation, plan.evaluation_prompts, judges, policy, processes, meter, chunk_size=chunk_size
+        ),
+    )
+
+
+def _check_shares(plan: Plan, processes: int) -> None:
+    """Every process needs a prompt of its own, in training and in every evaluation set."""
+    counts = {f"an epoch of {plan.label}": plan.prompts_per_epoch}
+    counts |= {f"evaluation.sets.{name}": len(prompts) for name, prompts in plan.evaluation_prompts.items()}
+    for what, count in counts.items():
+        if count < processes:
+            raise InputError(
+                f"{what} has {count} prompts to share out among {processes} processes; use {count} or fewer"
+            )

@@ -1,37 +1,39 @@
 """Puts the finished runs of a sweep among the reference results: the records, and a few sample grids.
 
-    python -m rfbench_benchmarks.collect SWEPT [results]
+    python -m rfbench_benchmarks.collect SWEPT [results/reference]
 
 Runs of a tree with uncommitted changes are refused: nobody could make them again.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
+from rfbench.records.format import RunRecord
+from rfbench.running.folder import RECORDS, RunFolder
 from rfbench.suite.loading import suite_names
 
-RECORDS = ("run.json", "metrics.jsonl", "evals.jsonl")
-MEGABYTES = 15
+MEGABYTES = 30
 
 
 def collect(swept: Path, results: Path) -> list[Path]:
     """Copies every finished run below ``swept`` to the same place below ``results``; the folders written."""
     written = []
     for run_file in sorted(swept.glob("*/*/seed-*/run.json")):
-        run = json.loads(run_file.read_text(encoding="utf-8"))
-        if run["status"] != "finished":
+        source = RunFolder(run_file.parent, writer=False)
+        run = source.require_run()
+        if run.status != "finished":
             continue
-        if not run["git_commit"] or run["git_commit"].endswith("-dirty"):
-            raise SystemExit(f"{run_file.parent} was made by the code {run['git_commit']}: commit it, and run again")
+        if not run.git_commit or run.git_commit.endswith("-dirty"):
+            raise SystemExit(f"{run_file.parent} was made by the code {run.git_commit}: commit it, and run again")
         folder = results / run_file.parent.relative_to(swept)
         folder.mkdir(parents=True, exist_ok=True)
+        target = RunFolder(folder, writer=False)
         for name in RECORDS:
-            shutil.copyfile(run_file.with_name(name), folder / name)
+            target.replace(name, source.read(name))  # in today's format, whichever it was made in
+        target.write_run(run)
         shutil.rmtree(folder / "samples", ignore_errors=True)
         for picture in _kept_samples(run, run_file.parent / "samples"):
             (folder / "samples").mkdir(exist_ok=True)
@@ -40,9 +42,9 @@ def collect(swept: Path, results: Path) -> list[Path]:
     return written
 
 
-def _kept_samples(run: dict[str, Any], samples: Path) -> list[Path]:
+def _kept_samples(run: RunRecord, samples: Path) -> list[Path]:
     """The grids of the first, middle and last evaluation, and their index; of seed 0 alone, on a suite that ships."""
-    if run["seed"] != 0 or run["suite"]["name"] not in suite_names():
+    if run.seed != 0 or run.suite["name"] not in suite_names():
         return []
     epochs = sorted({int(path.name.split("-")[1]) for path in samples.glob("epoch-*.png")})
     kept = {epochs[0], epochs[len(epochs) // 2], epochs[-1]} if epochs else set()
@@ -50,7 +52,7 @@ def _kept_samples(run: dict[str, Any], samples: Path) -> list[Path]:
 
 
 def main() -> None:
-    swept, results = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else "results")
+    swept, results = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else "results/reference")
     written = collect(swept, results)
     size = sum(path.stat().st_size for path in results.rglob("*") if path.is_file()) / 1e6
     print(f"{len(written)} runs; {results} holds {size:.1f} MB")

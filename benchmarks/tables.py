@@ -20,7 +20,7 @@ from rfbench_benchmarks import stability_map
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/results.md")
-RESULTS, SENSITIVITY = "results", "benchmarks/sensitivity"
+RESULTS, SENSITIVITY = "results/reference", "results/studies/sensitivity"
 BLOCK = re.compile(r"(<!-- (headline \S+ \S+|stability map) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 

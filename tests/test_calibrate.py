@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from rfbench.cli import exit_code
-from rfbench.inference.calibrate import calibrate, rows
+from rfbench.inference.calibrate import calibrate
 from rfbench.planning.plan import make_plan
+from rfbench.records.format import EvaluationRecord
+from rfbench.report.analysis.calibration import rows
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.loading import load_suite
@@ -41,16 +43,18 @@ def test_a_calibration_that_was_stopped_goes_on_and_another_suites_is_refused(
     assert "seen jpeg-incompressibility 12" in said(capsys)
     assert exit_code(command) == 0
     assert written.read_text() == complete
-    assert json.loads((tmp_path / "mine" / "base" / "base.json").read_text())["suite_hash"]
     assert exit_code([*command, "--set", "sampler.guidance_scale=3.0"]) == 2
-    assert "holds a calibration of mine with hash" in said(capsys)
+    assert "final.jsonl was made with other settings: sampler.guidance_scale: 2.0 against 3.0" in said(capsys)
+    assert written.read_text() == complete
 
 
 def test_gaps_to_the_papers_base_model() -> None:
     """Table 1 gives SD v1.4 an HPSv2 of 0.2855 on the 45 animals; Fig. 10 and PickScore have no number there."""
     suite = load_suite("tiny-shapes", ["paper.suite=small", "paper.reward=hpsv2"])
-    common = {"prompts": "animals-45", "images": 90, "standard_error": 0.001}
-    records = [common | {"measure": "diversity", "mean": 0.2}, common | {"measure": "hpsv2", "mean": 0.2800}]
+    common = {"epoch": 0, "reward_queries": 0, "evaluation_set": "animals-45", "seen": True, "role": "diagnostic"}
+    common |= {"unit": "", "images": 90, "standard_error": 0.001, "per_prompt": []}
+    measured = [{"measure": "diversity", "mean": 0.2}, {"measure": "hpsv2", "mean": 0.2800}]
+    records = [EvaluationRecord.model_validate(common | values) for values in measured]
     first, second = rows(records, suite)
     assert (first.measure, first.paper) == ("hpsv2", 0.2855)
     assert first.gap == pytest.approx(-0.0055)

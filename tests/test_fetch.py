@@ -39,7 +39,7 @@ from rfbench.models.gaussian import Gaussian
 from rfbench.prompts.gaussian import GaussianPrompts
 from rfbench.rewards.gaussian import GaussianLinear
 from rfbench.sources import Source
-from rfbench.suite import Settings
+from rfbench.suite.settings import Settings
 
 class Config(Settings):
     path: str

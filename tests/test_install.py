@@ -95,7 +95,7 @@ def test_a_new_algorithm_is_three_commands_away(environment: Path, tmp_path: Pat
     call(binaries / "python", "-m", "pip", "install", "-q", "--no-deps", built)
     assert "finished" in call(binaries / "rfbench", "run", "my-method", "--suite", "tiny-shapes", *SMALLER)
     record = json.loads((tmp_path / "results" / "tiny-shapes" / "my-method" / "seed-0" / "run.json").read_text())
-    assert record["plugins"]["algorithm"] == "rfbench-my-method 0.1.0"
+    assert record["plugins"]["algorithm"]["origin"] == "rfbench-my-method 0.1.0"
     assert "2 passed" in call(binaries / "python", "-m", "pytest", "-q", "-k", "gaussian or budget", "my-method")
 
 

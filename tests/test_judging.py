@@ -54,8 +54,11 @@ def test_the_final_tier_is_larger_and_goes_on_where_it_stopped(tiered: Suite, tm
     folder = train(make_plan(tiered, "ddpo", 0), tmp_path, Quiet())
     path = evaluate_run(folder, "final", Quiet())
     complete = lines(path)
-    assert {(r["prompts"], r["images"], len(r["per_prompt"])) for r in complete} == {("seen", 15, 5), ("new", 4, 2)}
-    path.write_text("".join(json.dumps(r) + "\n" for r in complete if r["prompts"] == "seen"))
+    assert {(r["evaluation_set"], r["images"], len(r["per_prompt"])) for r in complete} == {
+        ("seen", 15, 5),
+        ("new", 4, 2),
+    }
+    path.write_text("".join(json.dumps(r) + "\n" for r in complete if r["evaluation_set"] == "seen"))
     assert lines(evaluate_run(folder, "final", Quiet())) == complete
     assert lines(evaluate_run(folder, "final", Quiet())) == complete
 
@@ -78,8 +81,8 @@ def test_a_run_is_judged_on_another_machine_from_the_command_line(
 def test_the_base_model_is_judged_without_a_run(tiered: Suite) -> None:
     plan = make_plan(tiered.at_tier("final"), "ddpo", 0)
     judged = [record for records in judge(plan, Processes(tiered.compute)) for record in records]
-    assert [r["mean"] for r in judged if r["measure"] == "kl"] == [0, 0]
-    assert {r["epoch"] for r in judged} == {0}
+    assert [r.mean for r in judged if r.measure == "kl"] == [0, 0]
+    assert {r.epoch for r in judged} == {0}
 
 
 def test_the_quick_prompts_are_among_the_final_ones(tiered: Suite) -> None:
@@ -89,9 +92,33 @@ def test_the_quick_prompts_are_among_the_final_ones(tiered: Suite) -> None:
     assert final["new"] == ["a fox", "a pig"]  # "A  CAT" is a training prompt
 
 
-def test_the_tiers_are_part_of_the_suite_and_of_its_hash(suite: Suite, tiered: Suite) -> None:
+def test_a_judgement_that_was_cut_off_is_made_whole_again(tiered: Suite, tmp_path: Path) -> None:
+    """Whole lines of a set that lacks others, and half a line, as a full disk leaves it."""
+    folder = train(make_plan(tiered, "ddpo", 0), tmp_path, Quiet())
+    path = evaluate_run(folder, "final", Quiet())
+    complete = path.read_bytes()
+    for cut in (complete.index(b"\n") + 1, len(complete) // 3, len(complete) - 5, 0):
+        path.write_bytes(complete[:cut])
+        evaluate_run(folder, "final", Quiet())
+        assert path.read_bytes() == complete
+
+
+def test_a_judgement_with_other_settings_is_refused_and_kept(tiered: Suite, tmp_path: Path) -> None:
+    folder = train(make_plan(tiered, "ddpo", 0), tmp_path, Quiet())
+    path = evaluate_run(folder, "final", Quiet())
+    complete = path.read_bytes()
+    with pytest.raises(InputError, match=r"evaluation.seed: 0 against 9"):
+        evaluate_run(folder, "final", Quiet(), ["evaluation.seed=9"])
+    with pytest.raises(InputError, match=r"evaluation.sets.seen.images_per_prompt: 3 against 7"):
+        evaluate_run(folder, "final", Quiet(), ["evaluation.sets.seen.final.images_per_prompt=7"])
+    (folder / "final.json").unlink()
+    with pytest.raises(InputError, match=r"does not say what it was made with: final.json is missing beside it"):
+        evaluate_run(folder, "final", Quiet())
+    assert path.read_bytes() == complete
+
+
+def test_a_tier_that_a_suite_lacks(suite: Suite, tiered: Suite) -> None:
     assert tiered.at_tier("quick") is tiered
-    assert tiered.at_tier("final").hash != tiered.hash
     with pytest.raises(InputError, match=r"tiny has no final tier: evaluation.sets.seen.final is missing; use --tier"):
         suite.at_tier("final")
 

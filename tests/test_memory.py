@@ -10,10 +10,10 @@ from pathlib import Path
 PROGRAM = """
 import resource, sys, torch
 torch.set_num_threads(1)
-from rfbench.plan import make_plan
-from rfbench.processes import Processes
-from rfbench.suite import load_suite
-from rfbench.trainer import make_run
+from rfbench.planning.plan import make_plan
+from rfbench.core.processes import Processes
+from rfbench.suite.loading import load_suite
+from rfbench.running.assembly import make_run
 
 settings = [f"sampler.num_steps={sys.argv[2]}", "algorithms.prdp.images_per_prompt=16", "compute.chunk_size=32"]
 plan = make_plan(load_suite(sys.argv[1], [*settings, "budget.reward_queries_per_epoch=32"]), "prdp", 0)

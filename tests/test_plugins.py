@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -19,8 +20,8 @@ from tests import tiny
 from tests.test_cli import rfbench
 
 MINE = '''
-from rfbench.algorithm import Algorithm, Cost
-from rfbench.rewards.base import Reward
+from rfbench.core.algorithm import Algorithm, Cost
+from rfbench.core.reward import Reward
 
 
 class PushUp(Algorithm):
@@ -61,8 +62,9 @@ def test_a_file_brings_its_plugins(suite_file: Path, tmp_path: Path, capsys: pyt
     assert rfbench("run", "push-up", *arguments) == 0
     record = json.loads((tmp_path / "mine" / "push-up" / "seed-0" / "run.json").read_text())
     assert record["status"] == "finished"
-    assert record["plugins"]["algorithm"].startswith(f"{mine} sha256 ")
-    assert record["plugins"]["model"].startswith("rfbench ")
+    digest = hashlib.sha256(MINE.encode()).hexdigest()
+    assert record["plugins"]["algorithm"] == {"name": "push-up", "origin": "mine.py", "sha256": digest}
+    assert record["plugins"]["model"]["origin"].startswith("rfbench ")
 
 
 @pytest.mark.parametrize(

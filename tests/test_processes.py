@@ -92,7 +92,7 @@ def test_a_dead_process_ends_the_run(suite_file: Path, tmp_path: Path) -> None:
     poison = tmp_path / "poison.py"
     poison.write_text(
         "import os, signal, sys\n"
-        "from rfbench.learner import Learner\n"
+        "from rfbench.core.learner import Learner\n"
         "from rfbench.cli import main\n"
         "step = Learner.step\n"
         "def die(self):\n"

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from rfbench.planning.plan import make_outline
+from rfbench.planning.suite_components import suite_components
+from rfbench.records.format import FORMAT
+from rfbench.records.identity import suite_hash, variant_hash
+from rfbench.records.migration import parse_run
 from rfbench.suite.loading import load_suite
 from rfbench_benchmarks import stability_map, tables
 from rfbench_benchmarks.collect import MEGABYTES, collect
@@ -33,12 +38,18 @@ def test_every_reference_run_is_finished_of_clean_code_and_of_the_suite_as_it_is
     assert runs
     assert swept
     for folder in (*runs, *swept):
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        assert run["status"] == "finished", folder
-        assert len(run["git_commit"]) == 40, folder  # no "-dirty"
-        name = run["suite"]["name"]
+        content = (folder / "run.json").read_bytes()
+        assert json.loads(content)["format"] == FORMAT, folder  # migrated, not only readable
+        run = parse_run(content, str(folder))
+        assert run.status == "finished", folder
+        assert len(run.git_commit or "") == 40, folder  # no "-dirty"
+        name = run.suite["name"]
         suite = load_suite("large-shapes", MAP_OVERRIDES[name]) if name in MAP_OVERRIDES else load_suite(name)
-        assert run["suite_hash"] == suite.hash, folder
+        assert run.suite_hash == suite_components(suite).suite_hash, folder
+        assert run.suite_hash == suite_hash(run.suite, run.inputs), folder
+        assert run.variant_hash == variant_hash(run.suite, run.variant), folder
+        if run.variant in suite.algorithms:
+            assert run.variant_hash == variant_hash(make_outline(suite, run.variant, 0).resolved(), run.variant), folder
 
 
 def test_the_stability_map_has_the_gain_of_each_rate_and_noise_and_who_collapsed(tmp_path: Path) -> None:
@@ -66,32 +77,34 @@ def test_the_stability_map_has_the_gain_of_each_rate_and_noise_and_who_collapsed
     ]
 
 
+def swept_run(root: Path, seed: int, **record: object) -> Path:
+    """A run of small-shapes as a sweep leaves it."""
+    folder = write_run(root, "prdp", seed, suite={"name": "small-shapes"}, **record)
+    (folder / "checkpoints").mkdir()
+    (folder / "samples").mkdir()
+    for name in ("index.json", *(f"epoch-{epoch:04d}-seen.png" for epoch in (0, 5, 10, 15, 20))):
+        (folder / "samples" / name).write_text("{}")
+    return folder
+
+
 def test_collecting_takes_finished_runs_with_the_grids_of_seed_0(tmp_path: Path) -> None:
     for seed, status in ((0, "finished"), (1, "finished"), (2, "running")):
-        folder = tmp_path / "swept" / "suite" / "prdp" / f"seed-{seed}"
-        (folder / "samples").mkdir(parents=True)
-        (folder / "checkpoints").mkdir()
-        run = {"status": status, "seed": seed, "git_commit": "f" * 40, "suite": {"name": "small-shapes"}}
-        (folder / "run.json").write_text(json.dumps(run))
-        names = [f"samples/epoch-{epoch:04d}-seen.png" for epoch in (0, 5, 10, 15, 20)]
-        for name in ("metrics.jsonl", "evals.jsonl", "samples/index.json", *names):
-            (folder / name).write_text("{}")
+        swept_run(tmp_path / "swept", seed, status=status)
     collect(tmp_path / "swept", tmp_path / "results")
-    found = sorted(
-        str(p.relative_to(tmp_path / "results" / "suite" / "prdp")) for p in tmp_path.rglob("results/**/*.*")
-    )
+    top = tmp_path / "results" / "small-shapes" / "prdp"
     records = ["evals.jsonl", "metrics.jsonl", "run.json"]
     grids = ["epoch-0000-seen.png", "epoch-0010-seen.png", "epoch-0020-seen.png", "index.json"]
-    assert found == [
+    assert sorted(str(path.relative_to(top)) for path in top.rglob("*.*")) == [
         *(f"seed-0/{name}" for name in (*records, *(f"samples/{grid}" for grid in grids))),
         *(f"seed-1/{name}" for name in records),
     ]
+    assert (top / "seed-1" / "evals.jsonl").read_bytes() == (
+        tmp_path / "swept/small-shapes/prdp/seed-1/evals.jsonl"
+    ).read_bytes()
 
 
 def test_collecting_refuses_runs_of_uncommitted_code(tmp_path: Path) -> None:
-    folder = tmp_path / "swept" / "suite" / "prdp" / "seed-0"
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"status": "finished", "seed": 0, "git_commit": "f" * 40 + "-dirty"}))
+    swept_run(tmp_path / "swept", 0, git_commit="f" * 40 + "-dirty")
     with pytest.raises(SystemExit, match="commit it, and run again"):
         collect(tmp_path / "swept", tmp_path / "results")
 

@@ -17,8 +17,8 @@ from rfbench.errors import InputError
 from rfbench.sweeps import make_jobs
 
 BROKEN = """
-from rfbench.algorithm import Algorithm, Cost
-from rfbench.suite import Settings
+from rfbench.core.algorithm import Algorithm, Cost
+from rfbench.suite.settings import Settings
 
 
 class Broken(Algorithm):

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout, RolloutNeeds
 from rfbench.errors import InterfaceError, NonFiniteError
+from rfbench.records.format import RESERVED
 from rfbench.suite.settings import Settings
 
 
@@ -37,6 +38,8 @@ def check_metrics(metrics: Any, where: str) -> dict[str, float]:
                 f"{where} returned the metric {name!r} = {value!r} ({type(value).__name__}); "
                 "metrics are plain numbers by name, such as float(tensor)"
             )
+        if name in RESERVED:
+            raise InterfaceError(f"{where} returned the metric {name!r}: that name is rfbench's own; use another")
         if not math.isfinite(value):
             raise NonFiniteError(f"{where} returned the metric {name!r} = {value}")
     return metrics

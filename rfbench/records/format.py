@@ -113,7 +113,7 @@ class EpochRecord(Record):
     denoiser_backwards: int
     optimizer_steps: int
     start_error: float | None = Field(
-        description="largest |log-prob - its sampled value| before the first update; null: none was compared"
+        description="largest distance of a log-prob from its sampled value before the first update; null: none was compared"
     )
     grad_norm: float | None = Field(description="of the last optimiser step, before clipping; null: no step")
     load_seconds: float = Field(0.0, description="of this epoch, as the seven that follow")
@@ -173,7 +173,10 @@ RESERVED = frozenset(EpochRecord.model_fields)  # names that an algorithm's metr
 def check_format(found: Any, where: str) -> None:
     """An ``InputError`` for records of a newer format than this rfbench reads."""
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise InputError(f"{where}: format is {found!r}; records are of format 1 to {FORMAT}")
+        raise InputError(
+            f"{where}: format is {found!r}; records are of format 1 to {FORMAT}. Restore the file, or start over with "
+            "--overwrite"
+        )
     if found > FORMAT:
         raise InputError(
             f"{where}: its records are of format {found}, and this rfbench reads up to {FORMAT}; use a newer rfbench"

@@ -19,9 +19,10 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, Protocol, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Protocol, cast, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from rfbench.records.format import PluginRecord, RewardRecord
 from rfbench.suite.suite import Suite
@@ -139,28 +140,24 @@ def _suite_fields(suite: Mapping[str, Any], inputs: Collection[str]) -> Iterator
 @lru_cache(maxsize=4096)
 def level_of(name: str) -> Level:
     """What a suite's field, such as ``evaluation.sets.seen.final.num_prompts``, decides."""
-    model: Any = Suite
+    annotation: Any = Suite
     for part in name.split("."):
-        field = model.model_fields.get(part) if _is_model(model) else None
-        if field is not None:
-            declared = (field.json_schema_extra or {}).get("identity")
-            if declared is not None:
-                return declared
-            model = field.annotation
-        model = _item(model)
+        if get_origin(annotation) in (dict, tuple):  # the part is a key or a place, and no field
+            annotation = get_args(annotation)[1 if get_origin(annotation) is dict else 0]
+            continue
+        field = _fields(annotation).get(part)
+        if field is None:  # a plugin's own option
+            break
+        if isinstance(field.json_schema_extra, dict) and "identity" in field.json_schema_extra:
+            return cast(Level, field.json_schema_extra["identity"])
+        annotation = field.annotation
     return "experiment"
 
 
-def _item(annotation: Any) -> Any:
-    """The model that an annotation holds, such as ``Tier`` of ``Tier | None`` and of ``dict[str, Tier]``."""
-    if get_origin(annotation) is None:
-        return annotation
-    models = [item for argument in get_args(annotation) if _is_model(item := _item(argument))]
-    return models[0] if models else None
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _fields(annotation: Any) -> dict[str, FieldInfo]:
+    """The fields of a model, or of the one that a union with None holds."""
+    models = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+    return models[0].model_fields if models else {}
 
 
 def _flat(data: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,7 @@ WRONG = {
 }
 PLUGIN = """
 import torch
-from rfbench.rewards.base import Reward
+from rfbench.core.reward import Reward
 
 class {name}(Reward):
     unit, version = "brightness", "1"

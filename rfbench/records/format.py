@@ -113,7 +113,7 @@ class EpochRecord(Record):
     denoiser_backwards: int
     optimizer_steps: int
     start_error: float | None = Field(
-        description="largest distance of a log-prob from its sampled value before the first update; null: none was compared"
+        description="largest distance of a log-prob from its sampled value before the first update; null: none compared"
     )
     grad_norm: float | None = Field(description="of the last optimiser step, before clipping; null: no step")
     load_seconds: float = Field(0.0, description="of this epoch, as the seven that follow")

@@ -24,7 +24,7 @@ lint: .venv/installed
 	$(BIN)/mypy rfbench algorithms
 
 golden: .venv/installed
-	$(BIN)/python -m rfbench_benchmarks.golden
+	$(BIN)/python -m tests.golden.curves
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,18 @@ from rfbench.suite.settings import describe
 from rfbench.suite.suite import Suite
 
 if sys.version_info >= (3, 11):
+    from importlib.resources.abc import Traversable
+
     import tomllib
 else:
+    from importlib.abc import Traversable
+
     import tomli as tomllib
 
 
 def suite_names() -> list[str]:
-    """The suites that ship with rfbench."""
-    folder = resources.files("rfbench_benchmarks") / "suites"
-    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    """The suites that are installed: rfbench's own, and those of other packages."""
+    return sorted(_installed()[0])
 
 
 def load_suite(name: str, overrides: Sequence[str] = ()) -> Suite:
@@ -50,17 +54,48 @@ def _read(name: str) -> dict[str, Any]:
         if not path.is_file():
             raise InputError(f"there is no suite file {name}; `rfbench list suites` shows the suites that ship")
         text = path.read_text(encoding="utf-8")
-    elif name in suite_names():
-        text = (resources.files("rfbench_benchmarks") / "suites" / f"{name}.toml").read_text(encoding="utf-8")
     else:
-        raise InputError(
-            f"unknown suite {name!r}{did_you_mean(name, suite_names())}; "
-            f"the suites are {', '.join(suite_names())}, or give the path of a .toml file"
-        )
+        text = _installed_file(name).read_text(encoding="utf-8")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"suite {name} is not valid TOML: {error}") from None
+
+
+def _installed() -> tuple[dict[str, list[tuple[str, Traversable]]], list[str]]:
+    """Each suite's file beside the distribution that brings it, by name; and what could not be read.
+
+    An entry of the group ``rfbench.suites`` names a package; the TOML files in it are suites.
+    """
+    found: dict[str, list[tuple[str, Traversable]]] = {}
+    broken = []
+    for entry in entry_points(group="rfbench.suites"):
+        distribution = entry.dist.name if entry.dist else entry.value
+        try:
+            files = list(resources.files(entry.value).iterdir())
+        except Exception as error:  # another package's code; it must not keep the other suites from their users
+            broken.append(f"the suites of {distribution} ({entry.value}) cannot be read: {error}")
+            continue
+        for file in files:
+            if file.name.endswith(".toml"):
+                found.setdefault(file.name.removesuffix(".toml"), []).append((distribution, file))
+    return found, broken
+
+
+def _installed_file(name: str) -> Traversable:
+    found, broken = _installed()
+    places = found.get(name, [])
+    if len(places) > 1:
+        both = " and ".join(distribution for distribution, _ in places)
+        raise InputError(f"{both} both bring a suite {name!r}: uninstall one, or give the path of a .toml file")
+    if places:
+        return places[0][1]
+    known = sorted(found)
+    listed = f"the suites are {', '.join(known)}" if known else "none is installed: install rfbench again"
+    reasons = "".join(f"\n  {reason}" for reason in broken)
+    raise InputError(
+        f"unknown suite {name!r}{did_you_mean(name, known)}; {listed}, or give the path of a .toml file{reasons}"
+    )
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

@@ -1,6 +1,6 @@
 """Writes the tables of README.md and docs/results.md from the reference results, as `rfbench compare` makes them.
 
-    python -m rfbench_benchmarks.tables
+    python -m rfbench_benchmarks.pages.tables
 
 A table stands between ``<!-- headline SUITE MEASURE -->`` or ``<!-- stability map -->`` and ``<!-- end -->``; a test
 keeps them equal to the records. The map's picture is drawn, too.
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from rfbench.report import compare
 from rfbench.report.render.headline import tables
-from rfbench_benchmarks import stability_map
+from rfbench_benchmarks.pages import stability_map
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/results.md")
 RESULTS, SENSITIVITY = "results", "benchmarks/sensitivity"
 BLOCK = re.compile(r"(<!-- (headline \S+ \S+|stability map) -->\n).*?(\n<!-- end -->)", re.DOTALL)

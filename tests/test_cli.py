@@ -12,11 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rfbench.cli import exit_code
-
-
-def rfbench(*arguments: str | Path) -> int:
-    return exit_code([str(argument) for argument in arguments])
+from tests.helpers import rfbench
 
 
 def test_help_imports_no_torch() -> None:

@@ -38,13 +38,14 @@ def test_the_wheel_holds_suites_algorithms_and_weights(wheel: Path) -> None:
     for needed in (
         "rfbench_benchmarks/suites/tiny-shapes.toml",
         "rfbench_algorithms/prdp.py",
-        "rfbench/shapes/weights/pipeline/unet/diffusion_pytorch_model.safetensors",
-        "rfbench/shapes/weights/reward/model.safetensors",
-        "rfbench/shapes/weights/pipeline/SHA256SUMS",
-        "rfbench/shapes/weights/reward/SHA256SUMS",
-        "rfbench/scaffold/algorithm/pyproject.toml.txt",
+        "rfbench/worlds/shapes/weights/pipeline/unet/diffusion_pytorch_model.safetensors",
+        "rfbench/worlds/shapes/weights/reward/model.safetensors",
+        "rfbench/worlds/shapes/weights/pipeline/SHA256SUMS",
+        "rfbench/worlds/shapes/weights/reward/SHA256SUMS",
+        "rfbench/cli/templates/algorithm/pyproject.toml.txt",
     ):
         assert needed in names
+    assert not [name for name in names if name.startswith(("rfbench_benchmarks/pages", "rfbench_benchmarks/cost"))]
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,11 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from rfbench.core import rollout
 from rfbench.core.learner import Learner
@@ -26,32 +24,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Budget, Suite
 from tests import tiny
-
-
-def run(suite: Suite, out: Path, label: str = "prdp", **options: Any) -> Path:
-    return train(tiny.plan(suite, label), out, Quiet(), **options)
-
-
-def lines(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The records without the durations."""
-    records = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in record.items() if not key.endswith("seconds")} for record in records]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    (newest,) = (folder / "checkpoints").iterdir()
-    return load_file(newest / "weights.safetensors")
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    assert lines(first, "metrics") == lines(second, "metrics")
-    assert (first / "evals.jsonl").read_bytes() == (second / "evals.jsonl").read_bytes()
-    ours, theirs = weights(first), weights(second)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    samples = sorted(path.name for path in (first / "samples").iterdir())
-    assert samples == sorted(path.name for path in (second / "samples").iterdir())
-    assert all((first / "samples" / n).read_bytes() == (second / "samples" / n).read_bytes() for n in samples)
+from tests.helpers import assert_same_run, kill_at, lines, run, weights
 
 
 def test_reward_noise_is_the_same_for_any_chunk_size_and_of_the_size_asked_for(suite: Suite) -> None:
@@ -87,22 +60,6 @@ def test_evaluation_does_not_disturb_training(suite: Suite, tmp_path: Path) -> N
     often, rarely = run(suite, tmp_path / "often"), run(never, tmp_path / "rarely")
     assert lines(often, "metrics") == lines(rarely, "metrics")
     assert all(torch.equal(value, weights(rarely)[name]) for name, value in weights(often).items())
-
-
-def kill_at(target: Any, name: str, call: int, before: bool = True) -> None:
-    """Replaces a function by one that kills this process, as `kill -9` does, at its n-th call."""
-    original: Callable[..., Any] = getattr(target, name)
-    calls = 0
-
-    def deadly(*arguments: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        result = None if before and calls == call else original(*arguments, **options)
-        if calls == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(target, name, deadly)
 
 
 KILLS: dict[str, tuple[Any, str, int, bool]] = {

@@ -30,7 +30,7 @@ def check_reward(
     add_plugins(plugin)
     from rfbench.core.processes import Processes
     from rfbench.plugins.component import find_component
-    from rfbench.rewards.check import check
+    from rfbench.testing.reward_check import check
     from rfbench.suite.loading import apply_override
     from rfbench.suite.suite import Compute, PluginRef
 

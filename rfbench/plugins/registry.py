@@ -20,6 +20,7 @@ from rfbench.records.format import PluginRecord
 from rfbench.suite.settings import describe
 
 KINDS = ("algorithms", "models", "rewards", "prompts")
+TABLES = {"models": "model", "rewards": "reward", "prompts": "prompts.train"}  # where a suite names one, for advice
 _registered: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
 
 
@@ -144,7 +145,12 @@ def configure(kind: str, name: str, config: type[BaseModel], options: dict[str, 
     try:
         return config.model_validate(options)
     except ValidationError as error:
-        raise InputError(f"settings of the {kind.removesuffix('s')} {name!r}:\n{describe(error, config)}") from None
+        said = f"settings of the {kind.removesuffix('s')} {name!r}:\n{describe(error, config)}"
+        if kind in TABLES and any(problem["type"] == "extra_forbidden" for problem in error.errors()):
+            said += (
+                f"\n  where the table was another plugin's, set it whole: --set '{TABLES[kind]}={{name=\"{name}\"}}'"
+            )
+        raise InputError(said) from None
 
 
 def _entries(kind: str) -> dict[str, EntryPoint]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import typing
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rfbench.errors import InputError, did_you_mean
 from rfbench.suite.settings import describe
@@ -42,10 +43,57 @@ def suite_of(data: dict[str, Any], overrides: Sequence[str], name: str) -> Suite
     """The same of plain data, such as ``run.json``'s; ``name`` is what errors call it."""
     for override in overrides:
         apply_override(data, override)
+    paths = [override.partition("=")[0] for override in overrides]
     try:
         return Suite.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"suite {name}:\n{describe(error, Suite)}") from None
+        raise InputError(f"suite {name}:\n{describe(error, Suite)}{_meant(error, data, paths)}") from None
+
+
+def _meant(error: ValidationError, data: dict[str, Any], paths: Sequence[str]) -> str:
+    """Of each override that is an unknown key, the full names that end alike, a line each."""
+    unknown = [".".join(map(str, e["loc"])) for e in error.errors() if e["type"] == "extra_forbidden"]
+    lines = ""
+    for path in paths:
+        if not any(path == start or path.startswith(f"{start}.") for start in unknown):
+            continue
+        alike = [name for name in _dotted_names(Suite, data) if name.endswith(f".{path}")]
+        if alike:
+            more = f" and {len(alike) - 4} more" if len(alike) > 4 else ""
+            lines += f"\n  did you mean {path} of {', '.join(alike[:4])}{more}?"
+    return lines
+
+
+def _dotted_names(model: type[BaseModel], data: Any, start: str = "") -> Iterator[str]:
+    """Every key that can be set: those of the schema, and in tables with names of their own those that are there."""
+    given = data if isinstance(data, dict) else {}
+    for key in (*model.model_fields, *(key for key in given if key not in model.model_fields)):
+        field = model.model_fields.get(key)
+        inner = _models_in(field.annotation) if field else None
+        yield f"{start}{key}"
+        value = given.get(key)
+        if inner is None:
+            yield from _keys(value, f"{start}{key}.")
+        elif field is not None and typing.get_origin(field.annotation) is dict:
+            for name, table in value.items() if isinstance(value, dict) else ():
+                yield f"{start}{key}.{name}"
+                yield from _dotted_names(inner, table, f"{start}{key}.{name}.")
+        elif field is not None and typing.get_origin(field.annotation) is not tuple:
+            yield from _dotted_names(inner, value, f"{start}{key}.")
+
+
+def _keys(value: Any, start: str) -> Iterator[str]:
+    """The keys of plain tables."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield f"{start}{key}"
+        yield from _keys(inner, f"{start}{key}.")
+
+
+def _models_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model that an annotation holds, such as that of ``dict[str, Tier]`` or ``Tier | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in typing.get_args(annotation) if (found := _models_in(inner))), None)
 
 
 def _read(name: str) -> dict[str, Any]:

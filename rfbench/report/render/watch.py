@@ -70,7 +70,7 @@ class Watcher:
 def watch(folders: Sequence[Path | str], console: Console, every: float = 2.0) -> None:
     """Show the runs until Ctrl-C; once, where the output is not a terminal."""
     watcher = Watcher(folders)
-    if not console.is_terminal:
+    if not (console.is_interactive and console.file.isatty()):  # colour can be forced into a file, which is no screen
         console.print(render_statuses(watcher.look(), limit=None))
         return
     with Live(console=console, auto_refresh=False, screen=True) as live:

@@ -60,7 +60,7 @@ def _meant(error: ValidationError, data: dict[str, Any], paths: Sequence[str]) -
         alike = [name for name in _dotted_names(Suite, data) if name.endswith(f".{path}")]
         if alike:
             more = f" and {len(alike) - 4} more" if len(alike) > 4 else ""
-            lines += f"\n  did you mean {path} of {', '.join(alike[:4])}{more}?"
+            lines += f"\n  did you mean {', '.join(alike[:4])}{more}?"
     return lines
 
 

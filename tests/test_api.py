@@ -14,15 +14,23 @@ from rfbench import api
 from rfbench.core import Reward
 from rfbench.errors import InputError
 from rfbench.plugins import registry
-from tests.helpers import rfbench as command
+from tests.commands import rfbench as command
+from tests.report.run_writer import write_run
 
-ROOT = Path(__file__).parent.parent
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with the results of two algorithms on two seeds."""
+    monkeypatch.chdir(tmp_path)
+    for algorithm, end in (("prdp", 5.0), ("ddpo", 4.0)):
+        for seed in range(2):
+            write_run(tmp_path / "results", algorithm, seed, [1.0, 2.0, end], suite={"name": "small-shapes"})
+    return tmp_path
 
 
 @pytest.mark.parametrize("function", [api.run, api.load, api.compare, api.figures, api.sweep, registry.register])
-def test_the_examples_of_the_docstrings(function: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)  # the results that ship
-    (example,) = doctest.DocTestFinder().find(function, globs={"folder": tmp_path})
+def test_the_examples_of_the_docstrings(function: object, folder: Path) -> None:
+    (example,) = doctest.DocTestFinder().find(function)
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
@@ -32,12 +40,12 @@ def test_the_import_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_to_read_results_imports_no_torch() -> None:
+def test_to_read_results_imports_no_torch(folder: Path) -> None:
     code = (
-        "import sys, rfbench; rfbench.compare('results/small-shapes/prdp'); rfbench.load('results/small-shapes/prdp');"
+        "import sys, rfbench; rfbench.compare('results'); rfbench.load('results');"
         "print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
     assert found.stdout == "[]\n"
 
 

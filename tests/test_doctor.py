@@ -19,7 +19,7 @@ from rfbench.hub.sources import Need, Source
 from rfbench.planning.memory import MemoryPart
 from rfbench.planning.plan import make_outline
 from rfbench.suite.loading import load_suite
-from tests.helpers import rfbench, said
+from tests.commands import rfbench, said
 from tests.hub import COMMIT, Hub
 
 

@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from rfbench.cli import exit_code
 from rfbench.hub.fetch import explain
 from rfbench.hub.sources import Source
-from tests.helpers import said
+from tests.commands import said
 from tests.hub import COMMIT, Hub
 
 

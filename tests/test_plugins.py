@@ -16,7 +16,7 @@ from rfbench.errors import InputError, InterfaceError, NonFiniteError
 from rfbench.plugins import registry
 from rfbench.suite.suite import Suite
 from tests import tiny
-from tests.helpers import rfbench
+from tests.commands import rfbench
 
 MINE = '''
 from rfbench.algorithm import Algorithm, Cost

@@ -10,7 +10,7 @@ from rfbench.cli import exit_code
 from rfbench.errors import InputError
 from rfbench.hub.sources import Source
 from rfbench.suite.loading import load_suite
-from tests.helpers import said
+from tests.commands import said
 from tests.hub import PLUGINS, SUITE
 
 

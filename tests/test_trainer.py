@@ -24,7 +24,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Budget, Suite
 from tests import tiny
-from tests.helpers import assert_same_run, kill_at, lines, run, weights
+from tests.runs import assert_same_run, kill_at, lines, run, weights
 
 
 def test_reward_noise_is_the_same_for_any_chunk_size_and_of_the_size_asked_for(suite: Suite) -> None:

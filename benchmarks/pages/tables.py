@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rfbench.report import compare
+from rfbench.report import analyse
 from rfbench.report.render.headline import tables
 from rfbench_benchmarks.pages import stability_map
 
@@ -33,11 +32,9 @@ def reference_runs(folder: str = RESULTS) -> list[Path]:
 
 def headlines(runs: Sequence[Path]) -> dict[str, str]:
     """The headline table of each suite and measure of some run folders, by the name of its place."""
-    with tempfile.TemporaryDirectory() as out:
-        estimates = compare(runs, out).estimates
     return {
         f"headline {suite} {heading.partition(' ')[0]}": table
-        for (suite,), rows in estimates.group_by("suite")
+        for (suite,), rows in analyse(runs).estimates.group_by("suite")
         for heading, table in tables(rows)
     }
 

@@ -44,7 +44,7 @@ def _without_types(parameters: list[Any]) -> list[Any]:
 
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
-app = typer.Typer(
+commands = typer.Typer(
     cls=Group,
     help="Compare black-box reward-finetuning algorithms for diffusion models.",
     no_args_is_help=True,
@@ -86,9 +86,9 @@ Plugins = Annotated[
 ]
 
 
-def add(commands: typer.Typer, name: str, function: Callable[..., Any], panel: str | None, example: str) -> None:
-    """Adds a command to an app: under a heading of the list of commands, with an example below its help."""
-    add_command = commands.command(
+def add(group: typer.Typer, name: str, function: Callable[..., Any], panel: str | None, example: str) -> None:
+    """Adds a command to a group: under a heading of the list of commands, with an example below its help."""
+    add_command = group.command(
         name, cls=_Command, rich_help_panel=panel, epilog=f"Example: {example}", context_settings=SETTINGS
     )
     add_command(function)
@@ -102,7 +102,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@commands.callback()
 def _before_every_command(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def exit_code(arguments: list[str] | None) -> int:
     try:
-        code: Any = app(args=arguments, standalone_mode=False)
+        code: Any = commands(args=arguments, standalone_mode=False)
     except InputError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2

@@ -72,8 +72,9 @@ def plotting() -> Iterator[None]:
 def save(figure: Figure, out: Path, name: str) -> tuple[Path, Path]:
     """PNG and SVG, the same bytes for the same data."""
     png, svg = out / f"{name}.png", out / f"{name}.svg"
-    figure.savefig(png, metadata={"Software": None})
-    figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    with plotting():
+        figure.savefig(png, metadata={"Software": None})
+        figure.savefig(svg, metadata={"Date": None, "Creator": None})
     return png, svg
 
 

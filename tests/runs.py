@@ -1,4 +1,4 @@
-"""What several rooms' tests do: call a command, train on the tiny pipeline, read and compare what a run left."""
+"""Runs on the tiny pipeline: to make one, to kill one, to compare what two left."""
 
 from __future__ import annotations
 
@@ -9,26 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
-from rfbench.cli import exit_code
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
 from tests import tiny
-
-
-def rfbench(*arguments: str | Path) -> int:
-    """The exit code of a command."""
-    return exit_code([str(argument) for argument in arguments])
-
-
-def said(capsys: pytest.CaptureFixture[str]) -> str:
-    """What was printed, as one line."""
-    captured = capsys.readouterr()
-    return " ".join((captured.out + captured.err).split())
 
 
 def run(suite: Suite, out: Path, label: str = "prdp", **options: Any) -> Path:

@@ -80,7 +80,7 @@ def register(kind: str, name: str, cls: type) -> None:
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise InputError(f"{name!r} is {cls!r}, not a subclass of {base.__name__}, which {kind} fill in")
     if inspect.isabstract(cls):
-        missing = ", ".join(sorted(cls.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__")))  # noqa: B009  # type checkers know none
         raise InputError(f"{name!r}: {cls.__name__} does not fill in {missing} of {base.__name__}")
     _registered[kind][name] = cls
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
+
 from rfbench.report.comparison import Comparison, Plot, analyse
 from rfbench.report.drawing import check_axis, draw
 from rfbench.report.render import headline, plots, tables
@@ -35,16 +37,20 @@ def compare(
 
 
 def _write_tables(found: Comparison, out: Path) -> list[Path]:
-    found.table.write_csv(out / "comparison.csv")
+    _write_csv(found.table, out / "comparison.csv")
     text = [*(f"{verdict}\n" for verdict in found.verdicts)]
     text += [headline.to_markdown(found.estimates), tables.to_markdown(found.table)]
     text += [tables.paper_to_markdown(found.paper)] if found.paper.height else []
     (out / "comparison.md").write_text("\n".join(text), encoding="utf-8")
     files = [out / "comparison.csv", out / "comparison.md"]
     for name in ("estimates", "pairs", "stability"):
-        getattr(found, name).write_csv(out / f"{name}.csv")
+        _write_csv(getattr(found, name), out / f"{name}.csv")
         files.append(out / f"{name}.csv")
     return files
+
+
+def _write_csv(frame: pl.DataFrame, path: Path) -> None:
+    path.write_text(frame.write_csv(), encoding="utf-8")  # polars itself takes no path that is not UTF-8
 
 
 def _write_plots(found: Comparison, out: Path, x: str) -> list[Plot]:

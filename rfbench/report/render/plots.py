@@ -65,7 +65,7 @@ def plotting() -> Iterator[None]:
     """
     from matplotlib import style
 
-    with style.context(["default", STYLE]):  # type: ignore[list-item]
+    with style.context(["default", STYLE]):
         yield
 
 

@@ -60,7 +60,7 @@ def forked(processes: int, command: list[str], logs: Path) -> Ended:
     for process in started:
         process.start()
     for process in started:
-        process.join(200)
+        process.join(300)
         process.kill()
         process.join()
     errors = "".join(path.read_text() for path in sorted(logs.glob("*.txt")))

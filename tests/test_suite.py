@@ -74,7 +74,7 @@ def test_a_key_without_its_table_is_told_its_full_name(override: str, meant: str
     ("override", "table"),
     [
         ("prompts.train.name=animals", 'prompts.train={name="animals"}'),
-        ("reward={name='jpeg-compressibility', quality=3}", 'reward={name="jpeg-compressibility"}'),
+        ("reward={name='jpeg-compressibility', strength=3}", 'reward={name="jpeg-compressibility"}'),
     ],
 )
 def test_keys_that_another_plugin_left_in_a_table(override: str, table: str) -> None:

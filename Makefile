@@ -1,30 +1,39 @@
 # `make demo` and `make test` work from a bare clone: each makes .venv and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test lint golden clean
+.PHONY: demo test test-all test-slow lint golden clean
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml  # rfbench alone
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-tests: .venv/installed  # and what its tests need
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/rfbench run prdp --suite tiny-shapes --overwrite
-	$(BIN)/rfbench run ddpo --suite tiny-shapes --overwrite
+	$(BIN)/rfbench sweep prdp ddpo --suite tiny-shapes --seeds 0
 	$(BIN)/rfbench compare results/tiny-shapes
 
-test: .venv/installed lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+test: lint
+	$(PYTEST)
 
-lint: .venv/installed
+test-all: test test-slow
+
+test-slow: .venv/installed-tests
+	$(PYTEST) -m slow
+
+lint: .venv/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rfbench algorithms
 
-golden: .venv/installed
-	$(BIN)/python -m rfbench_benchmarks.golden
+golden: .venv/installed-tests
+	$(BIN)/python -m tests.golden.curves
 
 clean:
 	rm -rf .venv build *.egg-info

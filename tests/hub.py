@@ -16,6 +16,55 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+SUITE = """
+name = "published"
+version = 1
+epochs = 1
+model = { name = "published-model", path = "owner/model" }
+reward = { name = "published-reward", path = "owner/reward" }
+prompts = { train = { name = "published-prompts", path = "owner/prompts" } }
+budget = { reward_queries_per_epoch = 8 }
+[evaluation.sets.seen]
+prompts = "train"
+seen = true
+num_prompts = 1
+images_per_prompt = 2
+"""
+PLUGINS = """
+from rfbench.worlds.gaussian.model import Gaussian
+from rfbench.worlds.gaussian.prompts import GaussianPrompts
+from rfbench.worlds.gaussian.reward import GaussianLinear
+from rfbench.hub.sources import Source
+from rfbench.suite.settings import Settings
+
+class Config(Settings):
+    path: str
+    revision: str = "main"
+
+class PublishedModel(Gaussian):
+    "Reads files of a hub."
+    Config = Config
+    @classmethod
+    def sources(cls, config):
+        files = ("unet/config.json", "unet/*.safetensors")
+        return [Source("path", config.path, files, config.revision, gigabytes=4.3)]
+
+class PublishedReward(GaussianLinear):
+    "Reads files of a hub."
+    Config = Config
+    @classmethod
+    def sources(cls, config):
+        return [Source("path", config.path, ("reward.pt",), config.revision, gigabytes=3.9)]
+
+class PublishedPrompts(GaussianPrompts):
+    "Reads files of a hub."
+    Config = Config
+    @classmethod
+    def sources(cls, config):
+        return [Source("path", config.path, ("train.json",), config.revision, "dataset")]
+"""
+
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LFS = (".safetensors", ".pt", ".pth")
 

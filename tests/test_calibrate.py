@@ -16,7 +16,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.loading import load_suite
 from rfbench.suite.suite import Suite
-from tests.test_fetch import said
+from tests.commands import said
 
 
 def lines(path: Path) -> list[dict[str, object]]:

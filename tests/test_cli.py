@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from rfbench.cli import exit_code
-
-
-def rfbench(*arguments: str | Path) -> int:
-    return exit_code([str(argument) for argument in arguments])
+from rfbench.cli.scaffold import new_algorithm
+from rfbench.errors import InputError
+from tests.commands import rfbench
 
 
 def test_help_imports_no_torch() -> None:
@@ -37,7 +35,7 @@ def test_run_then_compare(suite_file: Path, tmp_path: Path, capsys: pytest.Captu
     assert record["counters"]["reward_queries"] == 16
     index = json.loads((folder / "samples" / "index.json").read_text())
     assert len(index["prompts"]["seen"]) == 3
-    assert "epoch 2/2  reward" in capsys.readouterr().out
+    assert "epoch 2/2  batch reward" in capsys.readouterr().out
     assert rfbench("compare", out) == 0
     assert "prdp" in capsys.readouterr().out
     assert (out / "comparison" / "comparison.csv").exists()
@@ -83,13 +81,6 @@ def test_list(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert known[kind] in capsys.readouterr().out
 
 
-def test_show_prints_the_resolved_suite(capsys: pytest.CaptureFixture[str]) -> None:
-    assert rfbench("show", "tiny-shapes", "--set", "epochs=9") == 0
-    printed = capsys.readouterr().out
-    assert "hash" in printed
-    assert json.loads(printed[printed.index("{") :])["epochs"] == 9
-
-
 def test_ctrl_c_exits_with_130_and_leaves_a_resumable_folder(suite_file: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rfbench", "run", "prdp", "--suite", str(suite_file), "--set", "epochs=500"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -109,3 +100,18 @@ def test_ctrl_c_exits_with_130_and_leaves_a_resumable_folder(suite_file: Path, t
     assert process.returncode == 130
     assert "--resume goes on" in error
     assert json.loads((metrics.parent / "run.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("My_Method", "'My_Method' cannot name an algorithm: use lower-case words joined by hyphens"),
+        ("none", "'none' cannot name an algorithm"),
+        ("prdp", "an algorithm 'prdp' is installed already"),
+        ("taken", "taken exists already"),
+    ],
+)
+def test_names_that_a_new_algorithm_cannot_have(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(InputError, match=message):
+        new_algorithm(name, tmp_path / name)

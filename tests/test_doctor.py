@@ -12,20 +12,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rfbench.cli import exit_code
 from rfbench.doctor.device import Demand, Gpu, demand, device_problem
 from rfbench.doctor.files import examine, format_problem
 from rfbench.doctor.libraries import libraries
 from rfbench.hub.sources import Need, Source
-from rfbench.planning.memory import Component
+from rfbench.planning.memory import MemoryPart
 from rfbench.planning.plan import make_outline
 from rfbench.suite.loading import load_suite
+from tests.commands import rfbench, said
 from tests.hub import COMMIT, Hub
-from tests.test_fetch import fetch, files, here, hub, said  # noqa: F401  # fixtures of a hub on this machine
 
 
 def doctor(*arguments: str | Path) -> int:
-    return exit_code(["doctor", *map(str, arguments)])
+    return rfbench("doctor", *arguments)
 
 
 def test_a_suite_that_can_run(suite_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,9 +38,9 @@ def test_a_suite_that_can_run(suite_file: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_missing_files_with_the_lines_that_bring_them(
-    hub: Hub,  # noqa: F811
-    here: Path,  # noqa: F811
-    files: list[str],  # noqa: F811
+    hub: Hub,
+    here: Path,
+    files: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert doctor(*files) == 1
@@ -53,9 +52,9 @@ def test_missing_files_with_the_lines_that_bring_them(
 
 
 def test_checksums_of_what_was_fetched(
-    hub: Hub,  # noqa: F811
-    here: Path,  # noqa: F811
-    files: list[str],  # noqa: F811
+    hub: Hub,
+    here: Path,
+    files: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -65,7 +64,7 @@ def test_checksums_of_what_was_fetched(
     with zipfile.ZipFile(tmp_path / "reward.zip", "w") as archive:
         archive.writestr("data", "weights")
     hub.repositories["models/owner/reward"]["reward.pt"] = (tmp_path / "reward.zip").read_bytes()
-    assert fetch(*files) == 0
+    assert rfbench("fetch", *files) == 0
     assert doctor(*files, "--checksum") == 0
     printed = said(capsys)
     assert "2 of 2 checked" in printed
@@ -78,7 +77,7 @@ def test_checksums_of_what_was_fetched(
     assert doctor(*files, "--checksum") == 1
     assert f"has another checksum than published: it is damaged; remove {damaged.resolve()}" in said(capsys)
     damaged.resolve().unlink()
-    assert fetch(*files) == 0
+    assert rfbench("fetch", *files) == 0
     assert doctor(*files, "--checksum") == 0
 
 
@@ -171,13 +170,13 @@ def test_a_pipeline_of_the_wrong_kind(pipeline: Path, suite_file: Path, capsys: 
     try:
         assert doctor(suite_file) == 1
         assert "holds a FluxPipeline" in said(capsys)
-        assert exit_code(["run", "prdp", "--suite", str(suite_file), "--dry-run"]) == 2
+        assert rfbench("run", "prdp", "--suite", suite_file, "--dry-run") == 2
     finally:
         index.write_text(saved)
 
 
 GIB = 2**30
-SMALL = [Component("weights", 10 * GIB, "always"), Component("activations", 20 * GIB, "update")]
+SMALL = [MemoryPart("weights", 10 * GIB, "always"), MemoryPart("activations", 20 * GIB, "update")]
 
 
 @pytest.mark.parametrize(

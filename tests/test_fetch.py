@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,100 +17,12 @@ from huggingface_hub import constants
 from rfbench.cli import exit_code
 from rfbench.hub.fetch import explain
 from rfbench.hub.sources import Source
-from tests.hub import COMMIT, Hub, HubServer
-
-SUITE = """
-name = "published"
-version = 1
-epochs = 1
-model = { name = "published-model", path = "owner/model" }
-reward = { name = "published-reward", path = "owner/reward" }
-prompts = { train = { name = "published-prompts", path = "owner/prompts" } }
-budget = { reward_queries_per_epoch = 8 }
-[evaluation.sets.seen]
-prompts = "train"
-seen = true
-num_prompts = 1
-images_per_prompt = 2
-"""
-PLUGINS = """
-from rfbench.models.gaussian import Gaussian
-from rfbench.prompts.gaussian import GaussianPrompts
-from rfbench.rewards.gaussian import GaussianLinear
-from rfbench.sources import Source
-from rfbench.suite.settings import Settings
-
-class Config(Settings):
-    path: str
-    revision: str = "main"
-
-class PublishedModel(Gaussian):
-    "Reads files of a hub."
-    Config = Config
-    @classmethod
-    def sources(cls, config):
-        files = ("unet/config.json", "unet/*.safetensors")
-        return [Source("path", config.path, files, config.revision, gigabytes=4.3)]
-
-class PublishedReward(GaussianLinear):
-    "Reads files of a hub."
-    Config = Config
-    @classmethod
-    def sources(cls, config):
-        return [Source("path", config.path, ("reward.pt",), config.revision, gigabytes=3.9)]
-
-class PublishedPrompts(GaussianPrompts):
-    "Reads files of a hub."
-    Config = Config
-    @classmethod
-    def sources(cls, config):
-        return [Source("path", config.path, ("train.json",), config.revision, "dataset")]
-"""
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    """A hub with a model, a reward and prompts; each repository also has a file that nobody needs."""
-    content = Hub(
-        {
-            "models/owner/model": {
-                "unet/config.json": b"{}",
-                "unet/model.safetensors": bytes(range(256)) * 400,
-                "unet/model.bin": b"a pickle",
-            },
-            "models/owner/reward": {"reward.pt": b"weights", "other.pt": b"other weights"},
-            "datasets/owner/prompts": {"train.json": b'["a"]', "test.json": b'["b"]'},
-        }
-    )
-    with HubServer(content):
-        yield content
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[str]:
-    """The suite, and the plugins of its names: the command line after the command."""
-    (tmp_path / "published.toml").write_text(SUITE)
-    (tmp_path / "published_plugins.py").write_text(PLUGINS)
-    return [str(tmp_path / "published.toml"), "--plugin", str(tmp_path / "published_plugins.py")]
-
-
-@pytest.fixture
-def here(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This process talks to the hub above, with an empty cache."""
-    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-    url = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants._HF_DEFAULT_ENDPOINT, hub.endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "hub"
+from tests.commands import said
+from tests.hub import COMMIT, Hub
 
 
 def fetch(*arguments: str) -> int:
     return exit_code(["fetch", *arguments])
-
-
-def said(capsys: pytest.CaptureFixture[str]) -> str:
-    captured = capsys.readouterr()
-    return " ".join((captured.out + captured.err).split())
 
 
 def test_downloads_exactly_what_the_suite_needs_and_nothing_twice(

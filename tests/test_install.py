@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rfbench.cli.scaffold import new_algorithm
-from rfbench.errors import InputError
-
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow  # wheels, an environment and runs in processes of their own
 
 
 def build(source: Path, out: Path) -> Path:
@@ -38,13 +36,14 @@ def test_the_wheel_holds_suites_algorithms_and_weights(wheel: Path) -> None:
     for needed in (
         "rfbench_benchmarks/suites/tiny-shapes.toml",
         "rfbench_algorithms/prdp.py",
-        "rfbench/shapes/weights/pipeline/unet/diffusion_pytorch_model.safetensors",
-        "rfbench/shapes/weights/reward/model.safetensors",
-        "rfbench/shapes/weights/pipeline/SHA256SUMS",
-        "rfbench/shapes/weights/reward/SHA256SUMS",
-        "rfbench/scaffold/algorithm/pyproject.toml.txt",
+        "rfbench/worlds/shapes/weights/pipeline/unet/diffusion_pytorch_model.safetensors",
+        "rfbench/worlds/shapes/weights/reward/model.safetensors",
+        "rfbench/worlds/shapes/weights/pipeline/SHA256SUMS",
+        "rfbench/worlds/shapes/weights/reward/SHA256SUMS",
+        "rfbench/cli/templates/algorithm/pyproject.toml.txt",
     ):
         assert needed in names
+    assert not [name for name in names if name.startswith(("rfbench_benchmarks/pages", "rfbench_benchmarks/cost"))]
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +96,3 @@ def test_a_new_algorithm_is_three_commands_away(environment: Path, tmp_path: Pat
     record = json.loads((tmp_path / "results" / "tiny-shapes" / "my-method" / "seed-0" / "run.json").read_text())
     assert record["plugins"]["algorithm"]["origin"] == "rfbench-my-method 0.1.0"
     assert "2 passed" in call(binaries / "python", "-m", "pytest", "-q", "-k", "gaussian or budget", "my-method")
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("My_Method", "'My_Method' cannot name an algorithm: use lower-case words joined by hyphens"),
-        ("none", "'none' cannot name an algorithm"),
-        ("prdp", "an algorithm 'prdp' is installed already"),
-        ("taken", "taken exists already"),
-    ],
-)
-def test_names_that_a_new_algorithm_cannot_have(name: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(InputError, match=message):
-        new_algorithm(name, tmp_path / name)

@@ -17,7 +17,7 @@ from rfbench.errors import InputError, InterfaceError, NonFiniteError
 from rfbench.plugins import registry
 from rfbench.suite.suite import Suite
 from tests import tiny
-from tests.test_cli import rfbench
+from tests.commands import rfbench
 
 MINE = '''
 from rfbench.core.algorithm import Algorithm, Cost

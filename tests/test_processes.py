@@ -1,12 +1,19 @@
-"""One, two and three processes give the same samples and rewards, and the same weights to float tolerance."""
+"""One, two and three processes give the same samples and rewards, and the same weights to float tolerance.
+
+Most of them are forked from this one, which has imported everything: what torchrun sets is set for them. One test
+starts torchrun itself.
+"""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,13 +29,49 @@ def arguments(suite: Path, out: Path, *options: str, label: str = "prdp") -> lis
     return ["run", label, "--suite", str(suite), "--out", str(out), *pairs, *options]
 
 
-def launch(
-    processes: int, suite: Path, out: Path, *options: str, label: str = "prdp"
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += ["-m", "rfbench", *arguments(suite, out, *options, label=label)]
+@dataclass(frozen=True)
+class Ended:
+    """What became of several processes: their exit codes, and all that they wrote to stderr."""
+
+    codes: list[int | None]
+    errors: str
+
+
+def forked(processes: int, command: list[str], logs: Path) -> Ended:
+    """Runs `rfbench` in several processes at once, joined by gloo as under torchrun."""
+    logs.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def work(rank: int) -> None:
+        from accelerate.state import AcceleratorState
+
+        os.dup2(os.open(logs / f"{rank}.txt", os.O_WRONLY | os.O_CREAT), 2)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+        os.environ |= {name: str(value) for name, value in place.items()}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        AcceleratorState._reset_state(reset_partial_state=True)  # this process may have been one of one before
+        code = exit_code(command)
+        sys.stderr.flush()
+        os._exit(code)
+
+    started = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(processes)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(300)
+        process.kill()
+        process.join()
+    errors = "".join(path.read_text() for path in sorted(logs.glob("*.txt")))
+    return Ended([process.exitcode for process in started], errors)
+
+
+def torchrun(processes: int, *command: str) -> subprocess.CompletedProcess[str]:
+    command = ("torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *command)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", *command], env=environment, capture_output=True, text=True, timeout=300
     )
 
 
@@ -42,8 +85,9 @@ def test_number_of_processes_does_not_matter(suite_file: Path, tmp_path: Path, l
     """A run without a launcher is the measure; three processes share four prompts unevenly."""
     assert exit_code(arguments(suite_file, tmp_path / "1", label=label)) == 0
     for processes in (2, 3):
-        result = launch(processes, suite_file, tmp_path / str(processes), label=label)
-        assert result.returncode == 0, result.stderr
+        command = arguments(suite_file, tmp_path / str(processes), label=label)
+        ended = forked(processes, command, tmp_path / f"logs-{processes}")
+        assert ended.codes == [0] * processes, ended.errors
     first, *others = (tmp_path / str(processes) / "mine" / label / "seed-0" for processes in (1, 2, 3))
     records = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
     for other in others:
@@ -61,16 +105,17 @@ def test_number_of_processes_does_not_matter(suite_file: Path, tmp_path: Path, l
 
 def test_resume_on_the_same_number_and_refusal_on_another(suite_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    whole = launch(2, suite_file, tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    assert launch(2, suite_file, out).returncode == 0
+    whole = forked(2, arguments(suite_file, tmp_path / "whole"), tmp_path / "logs-whole")
+    assert whole.codes == [0, 0], whole.errors
+    assert forked(2, arguments(suite_file, out), tmp_path / "logs-first").codes == [0, 0]
     record_path = out / "mine" / "prdp" / "seed-0" / "run.json"
     record = json.loads(record_path.read_text())
     record_path.write_text(json.dumps(record | {"status": "interrupted"}))
-    refused = launch(1, suite_file, out, "--resume")
-    assert refused.returncode == 1  # torchrun's own code for a process that failed
-    assert "processes was 2 and is 1" in refused.stderr
-    assert launch(2, suite_file, out, "--resume").returncode == 0
+    resume = arguments(suite_file, out, "--resume")
+    refused = forked(1, resume, tmp_path / "logs-refused")
+    assert refused.codes == [2]
+    assert "processes was 2 and is 1" in refused.errors
+    assert forked(2, resume, tmp_path / "logs-resumed").codes == [0, 0]
     ours, theirs = weights(record_path.parent), weights(tmp_path / "whole" / "mine" / "prdp" / "seed-0")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -83,11 +128,12 @@ def test_another_number_of_processes_than_asked_for(
 
 
 def test_more_processes_than_prompts(suite_file: Path, tmp_path: Path) -> None:
-    result = launch(4, suite_file, tmp_path)
-    assert "evaluation.sets.seen has 3 prompts to share out among 4 processes" in result.stderr
+    ended = forked(4, arguments(suite_file, tmp_path), tmp_path / "logs")
+    assert ended.codes == [2] * 4
+    assert "evaluation.sets.seen has 3 prompts to share out among 4 processes" in ended.errors
 
 
-def test_a_dead_process_ends_the_run(suite_file: Path, tmp_path: Path) -> None:
+def test_torchrun_ends_a_run_whose_process_died_and_goes_on_with_it(suite_file: Path, tmp_path: Path) -> None:
     """The launcher stops the others, instead of a hang; the folder can be resumed."""
     poison = tmp_path / "poison.py"
     poison.write_text(
@@ -102,17 +148,9 @@ def test_a_dead_process_ends_the_run(suite_file: Path, tmp_path: Path) -> None:
         "Learner.step = die\n"
         "main(sys.argv[1:])\n"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(poison)]
-    command += [
-        "run",
-        "prdp",
-        "--suite",
-        str(suite_file),
-        "--out",
-        str(tmp_path),
-        "--set",
-        "algorithms.prdp.images_per_prompt=2",
-    ]
-    result = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=200)
-    assert result.returncode != 0
-    assert launch(2, suite_file, tmp_path, "--resume").returncode == 0
+    killed = torchrun(2, str(poison), *arguments(suite_file, tmp_path))
+    assert killed.returncode != 0
+    assert "SIGKILL" in killed.stderr
+    resumed = torchrun(2, "-m", "rfbench", *arguments(suite_file, tmp_path, "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads((tmp_path / "mine" / "prdp" / "seed-0" / "run.json").read_text())["processes"] == 2

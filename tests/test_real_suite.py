@@ -14,9 +14,9 @@ import torch
 from rfbench.cli import exit_code
 from rfbench.core.learner import Learner
 from tests import tiny
+from tests.commands import said
 from tests.rewards.tiny import make_clip, make_hpsv2
-from tests.test_fetch import said
-from tests.test_trainer import assert_same_run, kill_at
+from tests.runs import assert_same_run, kill_at
 
 SETS = {  # evaluation set: its file in the data set's repository
     "pickapic-v1-test": "data/test_unique-00000-of-00001-73a51cbb6488571d.parquet",

@@ -13,8 +13,8 @@ from rfbench.records.format import FORMAT
 from rfbench.records.identity import suite_hash, variant_hash
 from rfbench.records.migration import parse_run
 from rfbench.suite.loading import load_suite
-from rfbench_benchmarks import stability_map, tables
-from rfbench_benchmarks.collect import MEGABYTES, collect
+from rfbench_benchmarks.pages import stability_map, tables
+from rfbench_benchmarks.pages.collect import MEGABYTES, collect
 from tests.report.run_writer import SUITE, write_run
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +30,7 @@ def test_every_table_on_the_pages_is_what_compare_says() -> None:
     for name in tables.PAGES:
         page = (ROOT / name).read_text(encoding="utf-8")
         assert tables.BLOCK.search(page), name
-        assert tables.filled(page, found) == page, f"{name}: run `python -m rfbench_benchmarks.tables`"
+        assert tables.filled(page, found) == page, f"{name}: run `python -m rfbench_benchmarks.pages.tables`"
 
 
 def test_every_reference_run_is_finished_of_clean_code_and_of_the_suite_as_it_is() -> None:

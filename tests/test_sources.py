@@ -10,7 +10,8 @@ from rfbench.cli import exit_code
 from rfbench.errors import InputError
 from rfbench.hub.sources import Source
 from rfbench.suite.loading import load_suite
-from tests.test_fetch import PLUGINS, SUITE, said
+from tests.commands import said
+from tests.hub import PLUGINS, SUITE
 
 
 @pytest.fixture

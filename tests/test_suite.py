@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,60 @@ def test_every_suite_runs_every_algorithm_that_it_lists(name: str) -> None:
 def test_bad_overrides(override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_suite("tiny-shapes", [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("optimizer.learning_rate=1e-3", "did you mean algorithms.prdp.optimizer.learning_rate, algorithms.ddpo.optim"),
+        ("learning_rate=1e-3", "did you mean algorithms.prdp.optimizer.learning_rate, algorithms.ddpo.optim"),
+        ("beta=1.0", "did you mean algorithms.prdp.config.beta"),
+        ("num_steps=3", "did you mean sampler.num_steps?"),
+        ("seen.num_prompts=3", "did you mean evaluation.sets.seen.num_prompts?"),
+        ("trackers.wandb=offline", "did you mean compute.trackers.wandb?"),
+    ],
+)
+def test_a_key_without_its_table_is_told_its_full_name(override: str, meant: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_suite("tiny-shapes", [override])
+    assert f"\n  {meant}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "table"),
+    [
+        ("prompts.train.name=animals", 'prompts.train={name="animals"}'),
+        ("reward={name='jpeg-compressibility', strength=3}", 'reward={name="jpeg-compressibility"}'),
+    ],
+)
+def test_keys_that_another_plugin_left_in_a_table(override: str, table: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make_outline(load_suite("tiny-shapes", [override]), "prdp", seed=0)
+    assert "unknown key" in str(caught.value)
+    assert f"where the table was another plugin's, set it whole: --set '{table}'" in str(caught.value)
+
+
+def test_another_package_brings_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found through its entry point; one that is broken is said where a name is not found, and stops nothing else."""
+    for package, target in (("theirs", "theirs_suites"), ("broken", "no_such_package")):
+        info = tmp_path / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[rfbench.suites]\n{package} = {target}\n")
+    suites = tmp_path / "theirs_suites"
+    suites.mkdir()
+    (suites / "__init__.py").touch()
+    own = resources.files("rfbench_benchmarks.suites") / "tiny-shapes.toml"
+    (suites / "their-suite.toml").write_text(own.read_text(encoding="utf-8").replace("tiny-shapes", "their-suite"))
+    (suites / "large-shapes.toml").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "their-suite" in suite_names()
+    assert load_suite("their-suite").name == "their-suite"
+    assert load_suite("tiny-shapes").name == "tiny-shapes"
+    with pytest.raises(InputError, match=r"(rfbench and theirs|theirs and rfbench) both bring a suite 'large-shapes'"):
+        load_suite("large-shapes")
+    with pytest.raises(InputError, match=r"unknown suite 'their-suit'.*\n  the suites of broken \(no_such_package\)"):
+        load_suite("their-suit")
 
 
 def test_a_table_that_is_like_another_changes_only_what_it_says() -> None:

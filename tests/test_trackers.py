@@ -14,7 +14,7 @@ from rfbench.errors import InputError
 from rfbench.planning import plan
 from rfbench.running import checkpoint
 from rfbench.suite.suite import Suite
-from tests.test_trainer import assert_same_run, run
+from tests.runs import assert_same_run, run
 
 # A stand-in for the package: what is logged goes to a file as JSON lines.
 WANDB = """

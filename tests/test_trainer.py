@@ -7,12 +7,12 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from rfbench.core import rollout
 from rfbench.core.learner import Learner
@@ -26,32 +26,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Budget, Suite
 from tests import tiny
-
-
-def run(suite: Suite, out: Path, label: str = "prdp", **options: Any) -> Path:
-    return train(tiny.plan(suite, label), out, Quiet(), **options)
-
-
-def lines(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The records without the durations."""
-    records = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in record.items() if not key.endswith("seconds")} for record in records]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    (newest,) = (folder / "checkpoints").iterdir()
-    return load_file(newest / "weights.safetensors")
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    assert lines(first, "metrics") == lines(second, "metrics")
-    assert (first / "evals.jsonl").read_bytes() == (second / "evals.jsonl").read_bytes()
-    ours, theirs = weights(first), weights(second)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    samples = sorted(path.name for path in (first / "samples").iterdir())
-    assert samples == sorted(path.name for path in (second / "samples").iterdir())
-    assert all((first / "samples" / n).read_bytes() == (second / "samples" / n).read_bytes() for n in samples)
+from tests.runs import assert_same_run, kill_at, lines, run, weights
 
 
 def test_reward_noise_is_the_same_for_any_chunk_size_and_of_the_size_asked_for(suite: Suite) -> None:
@@ -65,9 +40,16 @@ def test_reward_noise_is_the_same_for_any_chunk_size_and_of_the_size_asked_for(s
     assert len(first.unique()) == 24
 
 
+@pytest.fixture(scope="module")
+def whole(pipeline: Path, prompt_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of an algorithm's run that was never stopped, made once."""
+    out = tmp_path_factory.mktemp("whole")
+    return cache(lambda label: run(tiny.make_suite(pipeline, prompt_file), out, label))
+
+
 @pytest.mark.parametrize("label", tiny.ALGORITHMS)
-def test_two_runs_are_equal(suite: Suite, tmp_path: Path, label: str) -> None:
-    first, second = run(suite, tmp_path / "1", label), run(suite, tmp_path / "2", label)
+def test_two_runs_are_equal(suite: Suite, tmp_path: Path, label: str, whole: Callable[[str], Path]) -> None:
+    first, second = run(suite, tmp_path, label), whole(label)
     assert [record["epoch"] for record in lines(first, "metrics")] == [1, 2, 3]
     assert sorted({record["epoch"] for record in lines(first, "evals")}) == [0, 2, 3]
     assert_same_run(first, second)
@@ -87,22 +69,6 @@ def test_evaluation_does_not_disturb_training(suite: Suite, tmp_path: Path) -> N
     often, rarely = run(suite, tmp_path / "often"), run(never, tmp_path / "rarely")
     assert lines(often, "metrics") == lines(rarely, "metrics")
     assert all(torch.equal(value, weights(rarely)[name]) for name, value in weights(often).items())
-
-
-def kill_at(target: Any, name: str, call: int, before: bool = True) -> None:
-    """Replaces a function by one that kills this process, as `kill -9` does, at its n-th call."""
-    original: Callable[..., Any] = getattr(target, name)
-    calls = 0
-
-    def deadly(*arguments: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        result = None if before and calls == call else original(*arguments, **options)
-        if calls == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(target, name, deadly)
 
 
 KILLS: dict[str, tuple[Any, str, int, bool]] = {
@@ -128,7 +94,9 @@ STATEFUL = [  # replay, value network and running statistics survive too
 
 
 @pytest.mark.parametrize(("moment", "label"), [*((m, "prdp") for m in KILLS if m != "in an update"), *STATEFUL])
-def test_killed_and_resumed_equals_never_stopped(suite: Suite, tmp_path: Path, moment: str, label: str) -> None:
+def test_killed_and_resumed_equals_never_stopped(
+    suite: Suite, tmp_path: Path, moment: str, label: str, whole: Callable[[str], Path]
+) -> None:
     def doomed() -> None:
         kill_at(*KILLS[moment])
         run(suite, tmp_path / "killed", label)
@@ -142,7 +110,7 @@ def test_killed_and_resumed_equals_never_stopped(suite: Suite, tmp_path: Path, m
     with pytest.raises(InputError, match="--resume goes on with it, --overwrite starts over"):
         run(suite, tmp_path / "killed", label)
     resumed = run(suite, tmp_path / "killed", label, resume=True)
-    assert_same_run(resumed, run(suite, tmp_path / "whole", label))
+    assert_same_run(resumed, whole(label))
     assert json.loads((resumed / "run.json").read_text())["status"] == "finished"
 
 
@@ -194,7 +162,7 @@ def test_a_damaged_checkpoint_is_named_with_its_checksum(suite: Suite, tmp_path:
 
 
 def test_nan_reward_stops_the_run_and_keeps_the_last_good_checkpoint(
-    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Callable[[str], Path]
 ) -> None:
     score, calls = JpegIncompressibility.__call__, 0
 
@@ -216,7 +184,7 @@ def test_nan_reward_stops_the_run_and_keeps_the_last_good_checkpoint(
     assert saved is not None
     assert saved.epoch == 1
     monkeypatch.setattr(JpegIncompressibility, "__call__", score)
-    assert_same_run(run(suite, tmp_path, resume=True), run(suite, tmp_path / "whole"))
+    assert_same_run(run(suite, tmp_path, resume=True), whole("prdp"))
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(
@@ -240,4 +208,4 @@ def test_interruption_leaves_a_resumable_folder(suite: Suite, tmp_path: Path, mo
         run(suite, tmp_path)
     folder = tmp_path / "tiny" / "prdp" / "seed-0"
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
-    assert_same_run(run(suite, tmp_path, resume=True), run(suite, tmp_path / "whole"))
+    assert_same_run(run(suite, tmp_path, resume=True), whole("prdp"))

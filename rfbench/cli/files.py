@@ -7,17 +7,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, quiet_libraries
+from rfbench.cli.app import Overrides, Plugins, console, working
 from rfbench.suite.loading import load_suite
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a .toml file.", metavar="SUITE")]
 
 
-@app.command()
 def fetch(suite: SuiteName, overrides: Overrides = None, plugin: Plugins = None) -> None:
     """Download exactly what a suite needs and this disk lacks. Ended early, the same command goes on."""
     loaded = load_suite(suite, overrides or [])
-    add_plugins(plugin)
     from rfbench.planning.suite_components import suite_components
 
     needs = suite_components(loaded).needs()
@@ -49,7 +47,6 @@ def fetch(suite: SuiteName, overrides: Overrides = None, plugin: Plugins = None)
     console.print(f"every file of {loaded.name} is here; next: rfbench doctor {suite}", highlight=False)
 
 
-@app.command()
 def doctor(
     suite: SuiteName,
     overrides: Overrides = None,
@@ -63,17 +60,17 @@ def doctor(
 ) -> None:
     """Tell what a suite lacks on this machine, and what its runs cost. Exit code 1 where it cannot run."""
     loaded = load_suite(suite, overrides or [])
-    quiet_libraries()
-    add_plugins(plugin)
     from rfbench.doctor.diagnosis import diagnose
     from rfbench.doctor.terminal import render, verdict
 
-    found = diagnose(loaded, checksum=checksum)
+    with working(f"looking at the files and libraries of {loaded.name}"):
+        found = diagnose(loaded, checksum=checksum)
     speed = None
     if measure and found.can_run and found.outlines:
         from rfbench.running.timing import measure as measure_speed
 
-        speed = measure_speed(found.outlines[0].open())
+        with working(f"timing the model of {loaded.name}"):
+            speed = measure_speed(found.outlines[0].open())
     console.print(render(found, speed))
     for line in verdict(found, suite):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

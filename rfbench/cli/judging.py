@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, is_main_process, progress, quiet_libraries
+from rfbench.cli.app import Overrides, Plugins, console, is_main_process, progress
 
 if TYPE_CHECKING:
     from rfbench.report.analysis.calibration import Row
@@ -21,7 +21,6 @@ class TierChoice(str, Enum):
     final = "final"
 
 
-@app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder, such as results/large-hpsv2/prdp/seed-0.")],
     tier: Annotated[
@@ -31,15 +30,12 @@ def evaluate(
     plugin: Plugins = None,
 ) -> None:
     """Evaluate a run's last checkpoint; the records go to TIER.jsonl in its folder."""
-    quiet_libraries()
-    add_plugins(plugin)
     from rfbench.inference.evaluate import evaluate_run
 
     written = evaluate_run(run, tier.value, progress(), overrides or [])
     console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command()
 def calibrate(
     suite: Annotated[str, typer.Argument(help="A suite's name, or the path of a .toml file.", metavar="SUITE")],
     tier: Annotated[
@@ -53,13 +49,11 @@ def calibrate(
     from rfbench.suite.loading import load_suite
 
     loaded = load_suite(suite, overrides or [])
-    quiet_libraries()
-    add_plugins(plugin)
-    from rfbench.inference import calibrate as calibration
+    from rfbench.inference.calibrate import calibrate as measure
     from rfbench.report.analysis.calibration import rows
     from rfbench.running.folder import RunFolder
 
-    written = calibration.calibrate(loaded, tier.value, out, progress())
+    written = measure(loaded, tier.value, out, progress())
     if is_main_process():
         records = RunFolder(written.parent, writer=False).read(tier.value)
         _print_rows(rows(records, loaded), f"{loaded.name}, {tier.value} tier: the base model")
@@ -71,7 +65,7 @@ def _print_rows(rows: list[Row], title: str) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("prompts", "measure"):
         table.add_column(heading, overflow="fold")
-    headings = ("images", "measured", *(("paper", "gap") if with_paper else ()), "± error")
+    headings = ("images", "measured", *(("paper", "gap") if with_paper else ()), "±")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
@@ -79,7 +73,8 @@ def _print_rows(rows: list[Row], title: str) -> None:
         cells = [f"{row.images:,}", _number(row.measured), *paper, _number(row.standard_error)]
         table.add_row(row.evaluation_set, row.measure, *cells)
     console.print(table)
-    console.print("error: the standard error of the mean over prompts; the paper does not state its own", style="dim")
+    footnote = "±: the standard error of the mean over prompts" + ("; the paper does not state its own" * with_paper)
+    console.print(footnote, style="dim", highlight=False)
 
 
 def _number(value: float | None, sign: str = "") -> str:

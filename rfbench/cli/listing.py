@@ -9,11 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console
+from rfbench.cli.app import Overrides, Plugins, console
 from rfbench.errors import InputError
 
 
-@app.command("new")
 def new_plugin(
     kind: Annotated[str, typer.Argument(help="algorithm", metavar="KIND")],
     name: Annotated[str, typer.Argument(help="Its name: lower-case words joined by hyphens.")],
@@ -30,7 +29,6 @@ def new_plugin(
     console.print(f"  pip install -e {folder}\n  rfbench run {name} --suite tiny-shapes", markup=False, highlight=False)
 
 
-@app.command("list")
 def list_names(
     kind: Annotated[str, typer.Argument(help="algorithms, suites, rewards, models or prompts", metavar="KIND")],
     plugin: Plugins = None,
@@ -43,7 +41,6 @@ def list_names(
     kinds = (*registry.KINDS, "suites")
     if kind not in kinds:
         raise InputError(f"cannot list {kind!r}{did_you_mean(kind, kinds)}; it is one of {', '.join(kinds)}")
-    add_plugins(plugin)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     if kind == "suites":
         for name in suite_names():
@@ -64,16 +61,21 @@ def _description(kind: str, name: str) -> str:
         return f"[red]{escape(str(error))}[/]"
 
 
-@app.command()
 def show(
-    suite: Annotated[str, typer.Argument(help="A suite's name, or the path of a .toml file.")],
+    suite: Annotated[str, typer.Argument(help="A suite's name, or the path of a .toml file.", metavar="SUITE")],
+    algorithm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ALGORITHM", help="Only this algorithm or variant, listed in the suite or not. Repeatable."
+        ),
+    ] = None,
     overrides: Overrides = None,
+    plugin: Plugins = None,
 ) -> None:
-    """Print a suite with every default filled in, and its hash."""
+    """Print a suite as TOML that can be saved and run: every key that --set takes, its value, default and meaning."""
     from rfbench.planning.suite_components import suite_components
+    from rfbench.planning.suite_document import document
     from rfbench.suite.loading import load_suite
 
-    parts = suite_components(load_suite(suite, overrides or []))
-    loaded = parts.suite
-    console.print(f"{loaded.name} version {loaded.version}, hash {parts.suite_hash}", highlight=False)
-    console.print_json(data=parts.resolved() | {"algorithms": loaded.model_dump(mode="json")["algorithms"]})
+    loaded = load_suite(suite, overrides or [])
+    print(document(loaded, suite_components(loaded).suite_hash, algorithm or loaded.algorithms), end="")

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from rfbench.cli.app import app, console
+from rfbench.cli.app import console, working
 
 
-@app.command("compare")
 def compare_runs(
     folders: Annotated[list[Path], typer.Argument(help="Folders with runs, searched at any depth.")],
     out: Annotated[
@@ -28,7 +27,8 @@ def compare_runs(
     """Compare finished runs: the verdict and a table here; CSV, Markdown and plots in OUT."""
     from rfbench import report
 
-    comparison = report.compare(folders, out or folders[0] / "comparison", allow_mixed=allow_mixed, x=x, html=html)
+    with working("comparing"):
+        comparison = report.compare(folders, out or folders[0] / "comparison", allow_mixed=allow_mixed, x=x, html=html)
     if as_json:
         print(comparison.to_json())
         return
@@ -36,7 +36,6 @@ def compare_runs(
     console.print("written: " + ", ".join(map(str, comparison.files)), markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command()
 def watch(folders: Annotated[list[Path], typer.Argument(help="Folders with runs, searched at any depth.")]) -> None:
     """Watch running and finished runs, refreshing until Ctrl-C."""
     from rfbench import report

@@ -9,13 +9,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rfbench.cli.app import Plugins, add_plugins, app, console, quiet_libraries
+from rfbench.cli.app import SETTINGS, Group, Plugins, console
 
-reward_app = typer.Typer(help="Check a reward, or convert its checkpoint.", no_args_is_help=True)
-app.add_typer(reward_app, name="reward")
+reward_app = typer.Typer(
+    cls=Group, help="Check a reward, or convert its checkpoint.", no_args_is_help=True, context_settings=SETTINGS
+)
 
 
-@reward_app.command("check")
 def check_reward(
     name: Annotated[str, typer.Argument(help="A reward; `rfbench list rewards` shows them.")],
     options: Annotated[
@@ -26,13 +26,11 @@ def check_reward(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Score a few pictures, and verify shape, precision, batching, and that each image meets its own prompt."""
-    quiet_libraries()
-    add_plugins(plugin)
     from rfbench.core.processes import Processes
     from rfbench.plugins.component import find_component
-    from rfbench.rewards.check import check
     from rfbench.suite.loading import apply_override
     from rfbench.suite.suite import Compute, PluginRef
+    from rfbench.testing.reward_check import check
 
     data: dict[str, Any] = {"name": name}
     for option in options or []:
@@ -56,7 +54,6 @@ def check_reward(
     raise typer.Exit(0 if report.passed else 1)
 
 
-@reward_app.command("convert")
 def convert_checkpoint(
     source: Annotated[Path, typer.Argument(metavar="FILE.pt", help="A checkpoint that torch.save wrote.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The new file.")],

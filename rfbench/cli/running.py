@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from rfbench.cli.app import Overrides, Plugins, add_plugins, app, console, progress, quiet_libraries
+from rfbench.cli.app import Overrides, Plugins, console, progress, working
 from rfbench.errors import InputError, RfbenchError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rfbench.sweeps import Job, Lane
 
 
-@app.command()
 def run(
     algorithm: Annotated[str, typer.Argument(help="An algorithm, or a variant that the suite names.")],
     suite: Annotated[str, typer.Option(help="A suite's name, or the path of a .toml file.")],
@@ -37,8 +36,6 @@ def run(
     from rfbench.suite.loading import load_suite
 
     loaded = load_suite(suite, overrides or [])
-    quiet_libraries()
-    add_plugins(plugin)
     from rfbench.planning.plan import make_outline
 
     outline = make_outline(loaded, algorithm, seed)
@@ -50,7 +47,6 @@ def run(
     train(outline.open(), out, progress(live=True), resume=resume, overwrite=overwrite)
 
 
-@app.command()
 def sweep(
     suite: Annotated[list[str], typer.Option(help="A suite's name, or the path of a .toml file. Repeatable.")],
     algorithms: Annotated[
@@ -77,19 +73,18 @@ def sweep(
     ] = False,
 ) -> None:
     """Run algorithms x suites x seeds, one process per core or GPU. The same command goes on where it was stopped."""
-    quiet_libraries()
-    add_plugins(plugin)
     from rfbench import sweeps as sweeping
 
-    made = sweeping.make_jobs(
-        suite,
-        algorithms or [],
-        _seeds(seeds),
-        out,
-        overrides=overrides or [],
-        variations=vary or [],
-        plugins=plugin or [],
-    )
+    with working("checking every run"):
+        made = sweeping.make_jobs(
+            suite,
+            algorithms or [],
+            _seeds(seeds),
+            out,
+            overrides=overrides or [],
+            variations=vary or [],
+            plugins=plugin or [],
+        )
     lanes = sweeping.make_lanes(jobs)
     if dry_run:
         _print_sweep(made, lanes)
@@ -153,7 +148,8 @@ def _print_costs(outline: Outline) -> None:
     else:
         from rfbench.running.timing import measure
 
-        speed = measure(plan)
+        with working(f"timing {outline.label} on {suite.name}"):
+            speed = measure(plan)
         minutes = speed.seconds(totals) / 60
         table.add_row("estimated time", f"{minutes:.1f} min of network calls at this machine's speed")
         table.add_row("estimated peak memory", f"{speed.memory_bytes / 2**30:.2f} GiB")

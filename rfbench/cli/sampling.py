@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from rfbench.cli.app import Plugins, add_plugins, app, console, quiet_libraries
+from rfbench.cli.app import Plugins, console, working
 
 Run = Annotated[Path, typer.Argument(help="A run's folder: results/SUITE/ALGORITHM/seed-N.", metavar="RUN")]
 
 
-@app.command("sample")
 def sample_images(
     run: Run,
     prompt: Annotated[list[str], typer.Option(help="What to draw; may be given several times.")],
@@ -23,35 +22,32 @@ def sample_images(
     plugin: Plugins = None,
 ) -> None:
     """Draw images of prompts with what a run trained."""
-    quiet_libraries()
-    add_plugins(plugin)
     from rfbench.core.processes import Processes
     from rfbench.inference import generate
     from rfbench.running import weights
     from rfbench.suite.suite import Compute
 
-    policy, suite = weights.load_policy(run, Processes(Compute()).device)
-    pictures = generate.sample(
-        policy, prompt, images=images, seed=seed, chunk_size=suite.compute.chunk_size, reference=base
-    )
+    with working(f"drawing {len(prompt) * images} images with {'the base model of ' if base else ''}{run}"):
+        policy, suite = weights.load_policy(run, Processes(Compute()).device)
+        pictures = generate.sample(
+            policy, prompt, images=images, seed=seed, chunk_size=suite.compute.chunk_size, reference=base
+        )
     for path in generate.save(pictures, prompt, images, out):
         console.print(path, markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command("export")
 def export_weights(
     run: Run,
     out: Annotated[Path | None, typer.Option(help="The new folder; by default 'weights' in the run's.")] = None,
     plugin: Plugins = None,
 ) -> None:
     """Write what a run trained in the format of its model's library, such as diffusers."""
-    quiet_libraries()
-    add_plugins(plugin)
     import torch
 
     from rfbench.running import weights
 
-    policy, _ = weights.load_policy(run, torch.device("cpu"))
     folder = out or run / "weights"
-    weights.save(policy, folder)
+    with working(f"writing what {run} trained"):
+        policy, _ = weights.load_policy(run, torch.device("cpu"))
+        weights.save(policy, folder)
     console.print(f"wrote {folder}", markup=False, highlight=False, soft_wrap=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rfbench.running.timing import Speed
 
 WORTH_NAMING = 0.01  # of a run's memory
+FLOP_UNITS = (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9))
 COLOURS = {"present": "green", "missing": "red", "wrong": "red"}
 
 
@@ -71,21 +72,34 @@ def _libraries(found: Diagnosis) -> Text:
 def _device(found: Diagnosis) -> Text:
     here = ", ".join(f"{gpu.name} with {gpu.bytes / 2**30:.0f} GiB" for gpu in found.gpus)
     text = f"Device: {here or 'torch sees no GPU, so runs would be on the CPU'}"
+    if found.suite.compute.device == "cpu":
+        return Text(f"{text}. The suite asks for the CPU (compute.device)")
     if found.demand is None:
         return Text(f"{text}. Memory: not known without the model's files")
     parts = sorted(found.demand.components, key=lambda part: -part.bytes)
     largest = ", ".join(
-        f"{part.name}{'' if part.when == 'always' else f' ({part.when})'} {part.bytes / 2**30:.1f}"
+        f"{part.name}{'' if part.when == 'always' else f' ({part.when})'} {_memory(part.bytes)}"
         for part in parts
         if part.when != "host" and part.bytes > WORTH_NAMING * found.demand.bytes
     )
-    return Text(f"{text}. A run on a GPU takes about {found.demand.bytes / 2**30:.1f} GiB at its peak: {largest}")
+    return Text(f"{text}. A run on a GPU takes about {_memory(found.demand.bytes)} at its peak: {largest}")
+
+
+def _memory(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def _flop_unit(flops: list[float]) -> tuple[str, float]:
+    """The largest unit in which the smallest of some counts is at least one."""
+    return next(((name, size) for name, size in FLOP_UNITS if min(flops) >= size), FLOP_UNITS[-1])
 
 
 def _costs(found: Diagnosis, speed: Speed | None) -> RenderableType:
     suite, asked = found.suite, found.demand
     columns = ["algorithm", "queries", "UNet forwards", "UNet backwards", "to evaluate"]
-    columns += ["EFLOP"] if asked else []
+    arithmetic = [asked.flops(outline.totals()) for outline in found.outlines] if asked else []
+    unit, size = _flop_unit(arithmetic) if arithmetic else ("", 1.0)
+    columns += [unit] if arithmetic else []
     columns += ["hours"] if speed else []
     table = _table(f"Cost of one run, {suite.epochs} epochs", *columns)
     for column in table.columns[1:]:
@@ -94,14 +108,13 @@ def _costs(found: Diagnosis, speed: Speed | None) -> RenderableType:
         totals = outline.totals()
         counts = (totals.reward_queries, totals.training_forwards, totals.training_backwards)
         cells = [f"{n:,}" for n in (*counts, totals.evaluation_forwards)]
-        cells += [f"{asked.flops(totals) / 1e18:.3g}"] if asked else []
+        cells += [f"{asked.flops(totals) / size:,.3g}"] if arithmetic and asked else []
         cells += [f"{speed.seconds(totals) / 3600:.2f}"] if speed else []
         table.add_row(outline.label, *cells)
     notes = ["To evaluate: UNet forwards of all of a run's evaluations."]
-    if asked:
+    if arithmetic and asked:
         notes.append(
-            f"EFLOP: 10^18 floating-point operations, {asked.forward_flops / 1e12:.3g} TFLOP a forward; a device that "
-            "sustains 100 TFLOP/s does one in 2.8 hours."
+            f"{unit}: {size:.0e} floating-point operations; a forward takes {asked.forward_flops / 1e12:.3g} TFLOP."
         )
     if speed:
         notes.append(f"Hours: network calls alone on {speed.device}, from one chunk that was timed.")

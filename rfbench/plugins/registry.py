@@ -20,18 +20,19 @@ from rfbench.records.format import PluginRecord
 from rfbench.suite.settings import describe
 
 KINDS = ("algorithms", "models", "rewards", "prompts")
-_from_files: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
+TABLES = {"models": "model", "rewards": "reward", "prompts": "prompts.train"}  # where a suite names one, for advice
+_registered: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
 
 
 def names(kind: str) -> list[str]:
     """The names known for a kind, without importing what is installed."""
-    return sorted(_entries(kind).keys() | _from_files[kind])
+    return sorted(_entries(kind).keys() | _registered[kind])
 
 
 def find(kind: str, name: str) -> Any:
     """The class known as ``name``; an ``InputError`` says that it is unknown, broken, or of another kind."""
-    if name in _from_files[kind]:
-        return _from_files[kind][name]
+    if name in _registered[kind]:
+        return _registered[kind][name]
     entries, singular = _entries(kind), kind.removesuffix("s")
     if name not in entries:
         known = names(kind)
@@ -46,6 +47,48 @@ def find(kind: str, name: str) -> Any:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise InputError(f"the {singular} {name!r} is {found!r}, not a subclass of {base.__name__}")
     return found
+
+
+def register(kind: str, name: str, cls: type) -> None:
+    """Makes a class known in this process as a plugin called ``name``, for a notebook or a test.
+
+    It comes before an installed plugin of that name. Runs in other processes, such as a sweep's, do not know it: use a
+    file and ``--plugin``, or an entry point.
+
+    >>> import rfbench
+    >>> from rfbench.core import Reward
+    >>> class Redness(Reward):
+    ...     "How much redder than the other channels an image is."
+    ...     unit = "share"
+    ...     version = "1"
+    ...     def __call__(self, images, prompts):  # (n, 3, H, W), 8 bit
+    ...         red, green, blue = (images / 255).mean(dim=(2, 3)).T
+    ...         return red - (green + blue) / 2
+    >>> rfbench.plugins.register("rewards", "redness", Redness)
+
+    Args:
+        kind: ``algorithms``, ``models``, ``rewards`` or ``prompts``.
+        name: what suites and commands call it.
+        cls: a subclass of the kind's interface in ``rfbench.core``.
+
+    Raises:
+        InputError: of an unknown kind, or a class that does not fill in the kind's interface.
+    """
+    if kind not in KINDS:
+        raise InputError(f"unknown kind {kind!r}{did_you_mean(kind, KINDS)}; it is one of {', '.join(KINDS)}")
+    base = _bases()[kind]
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise InputError(f"{name!r} is {cls!r}, not a subclass of {base.__name__}, which {kind} fill in")
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__")))  # noqa: B009  # type checkers know none
+        raise InputError(f"{name!r}: {cls.__name__} does not fill in {missing} of {base.__name__}")
+    _registered[kind][name] = cls
+
+
+def forget() -> None:
+    """Makes every plugin unknown that a file or ``register`` brought."""
+    for known in _registered.values():
+        known.clear()
 
 
 def add_file(path: Path) -> None:
@@ -65,7 +108,7 @@ def add_file(path: Path) -> None:
                     raise InputError(
                         f"{path} defines {value.__name__}, but {name!r} is among the installed {kind}; rename the class"
                     )
-                _from_files[kind][name] = value
+                _registered[kind][name] = value
                 found = True
     if not found:
         bases = ", ".join(base.__name__ for base in _bases().values())
@@ -75,8 +118,11 @@ def add_file(path: Path) -> None:
 def record(kind: str, name: str) -> PluginRecord:
     """Where a plugin comes from, and the checksum of its code where it is not rfbench's own."""
     cls = find(kind, name)
-    if name in _from_files[kind]:
-        path = Path(inspect.getfile(cls))
+    if name in _registered[kind]:
+        try:
+            path = Path(inspect.getfile(cls))
+        except (TypeError, OSError):  # of a notebook or a prompt
+            return PluginRecord(name=name, origin=f"{cls.__module__}.{cls.__qualname__}, of no file", sha256=None)
         return PluginRecord(name=name, origin=path.name, sha256=sha256(path))
     distribution = _entries(kind)[name].dist
     origin = f"{distribution.name} {distribution.version}" if distribution else cls.__module__
@@ -99,7 +145,12 @@ def configure(kind: str, name: str, config: type[BaseModel], options: dict[str, 
     try:
         return config.model_validate(options)
     except ValidationError as error:
-        raise InputError(f"settings of the {kind.removesuffix('s')} {name!r}:\n{describe(error, config)}") from None
+        said = f"settings of the {kind.removesuffix('s')} {name!r}:\n{describe(error, config)}"
+        if kind in TABLES and any(problem["type"] == "extra_forbidden" for problem in error.errors()):
+            said += (
+                f"\n  where the table was another plugin's, set it whole: --set '{TABLES[kind]}={{name=\"{name}\"}}'"
+            )
+        raise InputError(said) from None
 
 
 def _entries(kind: str) -> dict[str, EntryPoint]:

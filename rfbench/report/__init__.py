@@ -14,10 +14,11 @@
 from rfbench.report.analysis.estimates import estimate, pairs
 from rfbench.report.analysis.statistics import stability
 from rfbench.report.analysis.verdict import Verdict
-from rfbench.report.comparison import Comparison, Plot, compare
+from rfbench.report.comparison import Comparison, Plot, analyse
 from rfbench.report.load import Problem, Runs, load
 from rfbench.report.render.terminal import render, render_comparison
 from rfbench.report.render.watch import watch
+from rfbench.report.writing import compare
 
 __all__ = [
     "Comparison",
@@ -25,6 +26,7 @@ __all__ = [
     "Problem",
     "Runs",
     "Verdict",
+    "analyse",
     "compare",
     "estimate",
     "load",

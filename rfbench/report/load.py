@@ -85,7 +85,7 @@ def load(folders: Sequence[Path | str]) -> Runs:
     finals: list[pl.DataFrame] = []
     metrics: list[pl.DataFrame] = []
     for folder in find_run_folders([Path(f) for f in folders]):
-        name = str(folder)
+        name = os.fsencode(folder).decode("utf-8", "backslashreplace")  # frames and files hold no other names
         try:
             record = parse_run((folder / "run.json").read_bytes(), f"{name}/run.json")
             row = _run_row(name, record)

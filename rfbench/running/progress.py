@@ -13,10 +13,12 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from rfbench.core.meter import Meter
 from rfbench.planning.plan import Plan
 from rfbench.records.format import EpochRecord, EvaluationRecord
+from rfbench.records.pace import EPOCH_SECONDS, duration, seconds_left
 
 
 class Progress(ABC):
@@ -72,14 +74,14 @@ class Lines(Progress):
             f"{plan.label} on {plan.suite.name}, seed {plan.seed}: epochs {epoch}-{plan.suite.epochs}, {folder}"
         )
         yield
-        self._print(f"finished in {_duration(self._clock.elapsed)}: {_shares(meter)}")
+        self._print(f"finished in {duration(self._clock.elapsed)}: {_shares(meter)}")
 
     def epoch(self, record: EpochRecord) -> None:
-        self._clock.epoch = record.epoch
+        self._clock.completed(record)
         memory = self._meter.peak_memory_bytes() / 2**20
         self._print(
-            f"epoch {record.epoch}/{self._plan.suite.epochs}  reward {record.reward_mean:.4g}  "
-            f"left {_duration(self._clock.left)}  memory {memory:.0f} MiB"
+            f"epoch {record.epoch}/{self._plan.suite.epochs}  batch reward {record.reward_mean:.4g}  "
+            f"left {duration(self._clock.left)}  memory {memory:.0f} MiB"
         )
 
     def evaluation(self, records: list[EvaluationRecord]) -> None:
@@ -93,7 +95,7 @@ class Lines(Progress):
 
 
 class LiveDisplay(Progress):
-    """A panel that refreshes: bar, phase, reward, latest evaluation, time left, memory."""
+    """A panel that refreshes: bar, phase, mean reward of the last batch, latest evaluation, time left, memory."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -106,11 +108,11 @@ class LiveDisplay(Progress):
         self._clock = _Clock(plan.suite.epochs, epoch)
         with Live(get_renderable=self._panel, console=self._console, refresh_per_second=4):
             yield
-        self._console.print(f"finished in {_duration(self._clock.elapsed)}: {_shares(meter)}", highlight=False)
+        self._console.print(f"finished in {duration(self._clock.elapsed)}: {_shares(meter)}", highlight=False)
 
     def epoch(self, record: EpochRecord) -> None:
         self._record = record
-        self._clock.epoch = record.epoch
+        self._clock.completed(record)
 
     def evaluation(self, records: list[EvaluationRecord]) -> None:
         self._evaluation = _summary(records)
@@ -124,22 +126,27 @@ class LiveDisplay(Progress):
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
         table.add_column()
-        table.add_row("epoch", f"{self._clock.epoch}/{epochs}   left {_duration(self._clock.left)}")
+        table.add_row("epoch", f"{self._clock.epoch}/{epochs}   left {duration(self._clock.left)}")
         table.add_row("", ProgressBar(total=epochs, completed=self._clock.epoch, width=40))
         table.add_row("now", self._meter.current_phase)
-        table.add_row("reward", reward)
+        table.add_row("batch reward", reward)
         table.add_row("evaluation", self._evaluation or "-")
         table.add_row("memory", f"{self._meter.peak_memory_bytes() / 2**20:.0f} MiB")
-        title = f"{self._plan.label} on {self._plan.suite.name}, seed {self._plan.seed}"
-        return Panel(table, title=title, subtitle=str(self._folder), title_align="left", subtitle_align="left")
+        title = Text(f"{self._plan.label} on {self._plan.suite.name}, seed {self._plan.seed}")
+        return Panel(table, title=title, subtitle=Text(str(self._folder)), title_align="left", subtitle_align="left")
 
 
 class _Clock:
-    """Time since this process began the run, and what is left at the mean pace."""
+    """Time since this process began the run, and what is left of it."""
 
     def __init__(self, epochs: int, epoch: int) -> None:
-        self._epochs, self._first, self._since = epochs, epoch, time.monotonic()
+        self._epochs, self._since = epochs, time.monotonic()
+        self._seconds: list[float] = []
         self.epoch = epoch
+
+    def completed(self, record: EpochRecord) -> None:
+        self.epoch = record.epoch
+        self._seconds.append(sum(getattr(record, name) for name in EPOCH_SECONDS))
 
     @property
     def elapsed(self) -> float:
@@ -147,16 +154,7 @@ class _Clock:
 
     @property
     def left(self) -> float | None:
-        done = self.epoch - self._first
-        return self.elapsed / done * (self._epochs - self.epoch) if done else None
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+        return seconds_left(self._seconds, self._epochs - self.epoch)
 
 
 def _summary(records: list[EvaluationRecord]) -> str:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import typing
+from collections.abc import Iterator, Sequence
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rfbench.errors import InputError, did_you_mean
 from rfbench.suite.settings import describe
 from rfbench.suite.suite import Suite
 
 if sys.version_info >= (3, 11):
+    from importlib.resources.abc import Traversable
+
     import tomllib
 else:
+    from importlib.abc import Traversable
+
     import tomli as tomllib
 
 
 def suite_names() -> list[str]:
-    """The suites that ship with rfbench."""
-    folder = resources.files("rfbench_benchmarks") / "suites"
-    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    """The suites that are installed: rfbench's own, and those of other packages."""
+    return sorted(_installed()[0])
 
 
 def load_suite(name: str, overrides: Sequence[str] = ()) -> Suite:
@@ -38,10 +43,57 @@ def suite_of(data: dict[str, Any], overrides: Sequence[str], name: str) -> Suite
     """The same of plain data, such as ``run.json``'s; ``name`` is what errors call it."""
     for override in overrides:
         apply_override(data, override)
+    paths = [override.partition("=")[0] for override in overrides]
     try:
         return Suite.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"suite {name}:\n{describe(error, Suite)}") from None
+        raise InputError(f"suite {name}:\n{describe(error, Suite)}{_meant(error, data, paths)}") from None
+
+
+def _meant(error: ValidationError, data: dict[str, Any], paths: Sequence[str]) -> str:
+    """Of each override that is an unknown key, the full names that end alike, a line each."""
+    unknown = [".".join(map(str, e["loc"])) for e in error.errors() if e["type"] == "extra_forbidden"]
+    lines = ""
+    for path in paths:
+        if not any(path == start or path.startswith(f"{start}.") for start in unknown):
+            continue
+        alike = [name for name in _dotted_names(Suite, data) if name.endswith(f".{path}")]
+        if alike:
+            more = f" and {len(alike) - 4} more" if len(alike) > 4 else ""
+            lines += f"\n  did you mean {', '.join(alike[:4])}{more}?"
+    return lines
+
+
+def _dotted_names(model: type[BaseModel], data: Any, start: str = "") -> Iterator[str]:
+    """Every key that can be set: those of the schema, and in tables with names of their own those that are there."""
+    given = data if isinstance(data, dict) else {}
+    for key in (*model.model_fields, *(key for key in given if key not in model.model_fields)):
+        field = model.model_fields.get(key)
+        inner = _models_in(field.annotation) if field else None
+        yield f"{start}{key}"
+        value = given.get(key)
+        if inner is None:
+            yield from _keys(value, f"{start}{key}.")
+        elif field is not None and typing.get_origin(field.annotation) is dict:
+            for name, table in value.items() if isinstance(value, dict) else ():
+                yield f"{start}{key}.{name}"
+                yield from _dotted_names(inner, table, f"{start}{key}.{name}.")
+        elif field is not None and typing.get_origin(field.annotation) is not tuple:
+            yield from _dotted_names(inner, value, f"{start}{key}.")
+
+
+def _keys(value: Any, start: str) -> Iterator[str]:
+    """The keys of plain tables."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield f"{start}{key}"
+        yield from _keys(inner, f"{start}{key}.")
+
+
+def _models_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model that an annotation holds, such as that of ``dict[str, Tier]`` or ``Tier | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in typing.get_args(annotation) if (found := _models_in(inner))), None)
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -50,17 +102,48 @@ def _read(name: str) -> dict[str, Any]:
         if not path.is_file():
             raise InputError(f"there is no suite file {name}; `rfbench list suites` shows the suites that ship")
         text = path.read_text(encoding="utf-8")
-    elif name in suite_names():
-        text = (resources.files("rfbench_benchmarks") / "suites" / f"{name}.toml").read_text(encoding="utf-8")
     else:
-        raise InputError(
-            f"unknown suite {name!r}{did_you_mean(name, suite_names())}; "
-            f"the suites are {', '.join(suite_names())}, or give the path of a .toml file"
-        )
+        text = _installed_file(name).read_text(encoding="utf-8")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"suite {name} is not valid TOML: {error}") from None
+
+
+def _installed() -> tuple[dict[str, list[tuple[str, Traversable]]], list[str]]:
+    """Each suite's file beside the distribution that brings it, by name; and what could not be read.
+
+    An entry of the group ``rfbench.suites`` names a package; the TOML files in it are suites.
+    """
+    found: dict[str, list[tuple[str, Traversable]]] = {}
+    broken = []
+    for entry in entry_points(group="rfbench.suites"):
+        distribution = entry.dist.name if entry.dist else entry.value
+        try:
+            files = list(resources.files(entry.value).iterdir())
+        except Exception as error:  # another package's code; it must not keep the other suites from their users
+            broken.append(f"the suites of {distribution} ({entry.value}) cannot be read: {error}")
+            continue
+        for file in files:
+            if file.name.endswith(".toml"):
+                found.setdefault(file.name.removesuffix(".toml"), []).append((distribution, file))
+    return found, broken
+
+
+def _installed_file(name: str) -> Traversable:
+    found, broken = _installed()
+    places = found.get(name, [])
+    if len(places) > 1:
+        both = " and ".join(distribution for distribution, _ in places)
+        raise InputError(f"{both} both bring a suite {name!r}: uninstall one, or give the path of a .toml file")
+    if places:
+        return places[0][1]
+    known = sorted(found)
+    listed = f"the suites are {', '.join(known)}" if known else "none is installed: install rfbench again"
+    reasons = "".join(f"\n  {reason}" for reason in broken)
+    raise InputError(
+        f"unknown suite {name!r}{did_you_mean(name, known)}; {listed}, or give the path of a .toml file{reasons}"
+    )
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

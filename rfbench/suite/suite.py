@@ -46,9 +46,9 @@ class Finetune(Settings):
 class Optimizer(Settings):
     """AdamW and gradient clipping."""
 
-    learning_rate: float = Field(1e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(1e-4, ge=0)
+    learning_rate: float = Field(1e-4, gt=0, description="AdamW's step size, without a schedule")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the gradient's mean and of its square's")
+    weight_decay: float = Field(1e-4, ge=0, description="of every trained weight, apart from the gradient")
     max_grad_norm: float = Field(1.0, gt=0, description="the gradient's global norm is clipped to this")
 
 

@@ -18,7 +18,9 @@ class Display:
 
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
         self._jobs, self._console = list(jobs), console
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._live = (
+            Live(console=console, auto_refresh=False) if console.is_interactive and console.file.isatty() else None
+        )
         self._told: set[Job] = set()
 
     def __enter__(self) -> Display:

@@ -9,7 +9,7 @@ import pytest
 
 from rfbench.core.schedule import make_schedule
 from rfbench.worlds.gaussian import closed_forms, world
-from rfbench_benchmarks.gaussian_table import GaussianRun, run
+from rfbench_benchmarks.pages.gaussian_table import GaussianRun, run
 
 Runs = Callable[[str], GaussianRun]
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from rfbench import plugins
 from rfbench.errors import ExhaustedError
-from rfbench.plugins import registry
 from rfbench.rewards.jpeg import JpegConfig, JpegIncompressibility
 from rfbench.running.checkpoint import load_latest
 from rfbench.running.failures import explain
@@ -49,7 +49,7 @@ class Enormous(JpegIncompressibility):
 def test_out_of_memory_while_loading_names_the_settings_too(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry._from_files["rewards"], "enormous", Enormous)
+    plugins.register("rewards", "enormous", Enormous)
     evaluation = suite.evaluation.model_copy(update={"held_out_rewards": ()})
     enormous = Suite.model_validate(suite.model_dump() | {"reward": {"name": "enormous"}, "evaluation": evaluation})
     with pytest.raises(ExhaustedError, match="out of GPU memory while model and rewards were loaded") as raised:
@@ -60,7 +60,7 @@ def test_out_of_memory_while_loading_names_the_settings_too(
 def test_out_of_memory_names_the_settings_and_resumes_with_them(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry._from_files["rewards"], "greedy", Greedy)
+    plugins.register("rewards", "greedy", Greedy)
     evaluation = suite.evaluation.model_copy(update={"every": 3, "held_out_rewards": ()})
     greedy = Suite.model_validate(suite.model_dump() | {"reward": {"name": "greedy"}, "evaluation": evaluation})
     Greedy.calls_left = 5  # evaluation: 1 chunk; each epoch: 2 chunks

@@ -43,7 +43,7 @@ def browser() -> Iterator[Browser]:
     try:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError:
-        pytest.skip("playwright is missing: pip install playwright")
+        pytest.skip("no browser driver: pip install playwright")
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:
         pytest.skip("no browser: apt-get install -y --no-install-recommends chromium")
@@ -53,17 +53,25 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Browser, report: Path) -> Iterator[Page]:
-    """The page opened from file://; leaving the test checks that nothing failed and nothing was fetched."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+@pytest.fixture(scope="module")
+def opened(browser: Browser, report: Path) -> tuple[Page, list[str]]:
+    """A window of the browser, and what the page in it said or fetched that it should not have."""
+    page = browser.new_page()
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith(("data:", report.as_uri())) else trouble.append(r.url))
+    return page, trouble
+
+
+@pytest.fixture
+def page(opened: tuple[Page, list[str]], report: Path) -> Iterator[Page]:
+    """The page as it opens from file://; leaving the test checks that nothing failed and nothing was fetched."""
+    page, trouble = opened
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.emulate_media(color_scheme="light")
     page.goto(report.as_uri())
     yield page
-    page.close()
     assert trouble == []
 
 
@@ -149,6 +157,7 @@ def test_the_page_needs_nothing_else(report: Path) -> None:
         assert needle not in text.replace("src=x", "")
 
 
+@pytest.mark.slow
 def test_hundreds_of_runs_stay_under_the_limit(tmp_path: Path) -> None:
     for seed in range(100):
         for algorithm in ("prdp", "ddpo", "dpok", "rwr"):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rfbench.report.render.watch import Watcher, duration, sparkline, watch
+from rfbench.records.pace import duration, seconds_left
+from rfbench.report.render.watch import Watcher, sparkline, watch
 from tests.report.run_writer import write_run
 
 UPDATED = "2026-01-01T00:00:00+00:00"
@@ -70,6 +71,14 @@ def test_a_sparkline_spans_its_own_range() -> None:
     assert len(sparkline(range(100))) == 16
 
 
-def test_durations_read_as_clocks() -> None:
-    assert (duration(5), duration(65), duration(3725)) == ("0:05", "1:05", "1:02:05")
-    assert duration(324 * 86400) == "324 days"
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "?"), (5, "5s"), (65, "1m05s"), (3725, "1h02m"), (324 * 86400, "324 days")]
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_what_is_left_is_at_the_pace_of_the_last_five_epochs() -> None:
+    assert seconds_left([], 3) is None
+    assert seconds_left([100.0, 1.0, 2.0, 3.0, 4.0, 5.0], 10) == 30.0
+    assert seconds_left([1.0], -1) == 0.0

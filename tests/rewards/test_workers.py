@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from rfbench import plugins
 from rfbench.core.reward import Reward
 from rfbench.errors import InputError, InterfaceError, RfbenchError
-from rfbench.plugins import registry
 from rfbench.rewards.workers import Workers, WorkersConfig
 from rfbench.suite.settings import Settings
 from tests import tiny
@@ -44,7 +44,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Workers]:
 
     def make(behaviour: Callable[[Tensor], Tensor], **settings: Any) -> Workers:
         reward = type("Reward", (Named,), {"behaviour": staticmethod(behaviour)})
-        monkeypatch.setitem(registry._from_files["rewards"], "named", reward)
+        plugins.register("rewards", "named", reward)
         return Workers(WorkersConfig(reward={"name": "named"}, **settings), torch.device("cpu"))
 
     return make
@@ -173,7 +173,7 @@ def test_sampling_goes_on_while_rewards_are_awaited(
                 raise InterfaceError("sampling has stopped")
             return images.float().mean((1, 2, 3))
 
-    monkeypatch.setitem(registry._from_files["rewards"], "patient", Patient)
+    plugins.register("rewards", "patient", Patient)
     suite = tiny.make_suite(
         pipeline,
         prompt_file,

@@ -89,8 +89,8 @@ def test_the_reward_prefers_the_right_render() -> None:
 def test_neither_torchvision_nor_open_clip_is_needed() -> None:
     code = (
         "import sys; sys.modules['torchvision'] = None; sys.modules['open_clip'] = None\n"
-        "from rfbench.shapes import weights; from rfbench.shapes.reward import ShapesReward\n"
-        "from rfbench.shapes.pretrain.sampling import Base\n"
+        "from rfbench.worlds.shapes import weights; from rfbench.worlds.shapes.proxy import ShapesReward\n"
+        "from rfbench.worlds.shapes.pretrain.sampling import Base\n"
         "ShapesReward.load(); Base.load(weights.PIPELINE)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -95,7 +95,9 @@ def seen_against_unseen(estimates: pl.DataFrame, styles: Styles) -> Figure | Non
 def _draw_gains(axis: Axes, panel: pl.DataFrame, styles: Styles) -> None:
     ticks, labels, y = [], [], 0.0
     for algorithm in (
-        panel.group_by("variant").agg(pl.col("estimate").max()).sort("estimate", descending=True)["variant"]
+        panel.group_by("variant")
+        .agg(pl.col("estimate").max())
+        .sort("estimate", "variant", descending=[True, False])["variant"]
     ):
         look = styles[algorithm]
         rows = panel.filter(pl.col("variant") == algorithm)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from rfbench.records.pace import EPOCH_SECONDS, duration, seconds_left
 from rfbench.report.analysis.statistics import curve_statistics
 from rfbench.report.load import Runs, find_run_folders, load
 from rfbench.report.render.tables import decimals, order
@@ -70,13 +70,17 @@ class Watcher:
 def watch(folders: Sequence[Path | str], console: Console, every: float = 2.0) -> None:
     """Show the runs until Ctrl-C; once, where the output is not a terminal."""
     watcher = Watcher(folders)
-    if not console.is_terminal:
+    if not (console.is_interactive and console.file.isatty()):  # colour can be forced into a file, which is no screen
         console.print(render_statuses(watcher.look(), limit=None))
         return
     with Live(console=console, auto_refresh=False, screen=True) as live:
         try:
             while True:
-                live.update(render_statuses(watcher.look(), limit=max(1, console.height - 5)), refresh=True)
+                absent = [folder for folder in map(Path, folders) if not folder.is_dir()]
+                if absent:
+                    live.update(Text(f"waiting for {absent[0]}, which is not there yet"), refresh=True)
+                else:
+                    live.update(render_statuses(watcher.look(), limit=max(1, console.height - 5)), refresh=True)
                 time.sleep(every)
         except KeyboardInterrupt:
             pass
@@ -102,7 +106,8 @@ def render_statuses(runs: list[RunStatus], limit: int | None) -> RenderableType:
         f"{sum(r.status == s for r in runs)} {s}" for s in STATUS_ORDER if any(r.status == s for r in runs)
     )
     hidden = f"; {len(runs) - limit} not shown" if limit is not None and len(runs) > limit else ""
-    return Group(table, Text(f" {counts}{hidden}", style="dim"))
+    meaning = "reward: the training reward's last evaluation, on seen prompts"
+    return Group(table, Text(f" {counts}{hidden}; {meaning}", style="dim"))
 
 
 def _cells(run: RunStatus) -> list[str]:
@@ -134,15 +139,6 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(BLOCKS[0 if span == 0 else round((v - low) / span * (len(BLOCKS) - 1))] for v in shown)
 
 
-def duration(seconds: float) -> str:
-    """1:02:03, or 2:03 below an hour; days from two on."""
-    if seconds >= 2 * 86400:
-        return f"{seconds / 86400:.0f} days"
-    minutes, rest = divmod(math.ceil(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def _status(runs: Runs, now: datetime) -> RunStatus | None:
     if runs.runs.is_empty():
         return None
@@ -153,9 +149,10 @@ def _status(runs: Runs, now: datetime) -> RunStatus | None:
     columns = (curve[c].cast(pl.Float64).to_numpy() for c in ("epoch", "reward_queries", "mean", "standard_error"))
     drawdown = curve_statistics(*columns)["drawdown"] if curve.height else None
     epoch = row["epoch"] or 0
-    pace = _seconds_per_epoch(runs.metrics)
+    seconds = _seconds_of_epochs(runs.metrics)
+    pace = seconds_left(seconds, 1)
     running = row["status"] == "running"
-    left = pace * max(0, row["epochs"] - epoch) if running and pace is not None and row["epochs"] is not None else None
+    left = seconds_left(seconds, row["epochs"] - epoch) if running and row["epochs"] is not None else None
     silent = _seconds_since(row["updated_at"], now) if running else None
     patience = max(60.0, SILENT_AFTER * (pace or 0.0))
     return RunStatus(
@@ -173,12 +170,9 @@ def _status(runs: Runs, now: datetime) -> RunStatus | None:
     )
 
 
-def _seconds_per_epoch(metrics: pl.DataFrame) -> float | None:
-    """Over the last five epochs, every phase counted."""
-    phases = [column for column in metrics.columns if column.endswith("_seconds")]
-    if not phases:
-        return None
-    return float(metrics.tail(5).select(pl.sum_horizontal(phases).mean()).item())
+def _seconds_of_epochs(metrics: pl.DataFrame) -> list[float]:
+    phases = [column for column in EPOCH_SECONDS if column in metrics.columns]
+    return metrics.select(pl.sum_horizontal(phases)).to_series().to_list() if phases else []
 
 
 def _seconds_since(moment: str | None, now: datetime) -> float | None:

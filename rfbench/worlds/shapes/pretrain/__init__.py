@@ -1,1 +1,1 @@
-"""How the weights of the world `shapes` are made: `python -m rfbench.shapes.pretrain --out DIR`."""
+"""How the weights of the world `shapes` are made: `python -m rfbench.worlds.shapes.pretrain --out DIR`."""

@@ -1,4 +1,4 @@
-"""The whole recipe: `python -m rfbench.shapes.pretrain --out DIR`, or one stage of it by `--stage NAME`.
+"""The whole recipe: `python -m rfbench.worlds.shapes.pretrain --out DIR`, or one stage of it by `--stage NAME`.
 
 A stage whose output exists is skipped, so an interrupted recipe goes on where it stopped; delete an output to redo it.
 """
@@ -69,7 +69,7 @@ def run_stage(name: str, stage: Stage) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m rfbench.shapes.pretrain", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m rfbench.worlds.shapes.pretrain", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of all outputs; the result is DIR/weights")
     parser.add_argument("--stage", choices=list(stages(Path())), help="run this stage alone")
     arguments = parser.parse_args()

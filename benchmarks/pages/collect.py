@@ -1,6 +1,6 @@
 """Puts the finished runs of a sweep among the reference results: the records, and a few sample grids.
 
-    python -m rfbench_benchmarks.collect SWEPT [results/reference]
+    python -m rfbench_benchmarks.pages.collect SWEPT [results/reference]
 
 Runs of a tree with uncommitted changes are refused: nobody could make them again.
 """

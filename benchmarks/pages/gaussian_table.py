@@ -1,6 +1,6 @@
 """The table of docs/gaussian.md: every algorithm and control of ``optimum-gaussian`` against the known optimum.
 
-    python benchmarks/gaussian_table.py [results]
+    python benchmarks/pages/gaussian_table.py [results]
 
 Runs what is not finished yet under the given root, three seeds each, and prints Markdown.
 """

@@ -1,7 +1,7 @@
 """A guard for the science: a short fixed run of each algorithm must follow the curve that is stored beside this file.
 
-    python -m rfbench_benchmarks.golden             # compare (`make golden`); exit code 1 where a curve has moved
-    python -m rfbench_benchmarks.golden --write     # store the curves of this code
+    python -m tests.golden.curves             # compare (`make golden`); exit code 1 where a curve has moved
+    python -m tests.golden.curves --write     # store the curves of this code
 
 A refactoring changes nothing here. A change that is meant to change numbers stores new curves, and says so.
 The tolerances are for other machines and versions of torch, whose sums differ in their last bits; those differences
@@ -28,7 +28,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.loading import load_suite
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parent
 ALGORITHMS = ("prdp", "ddpo", "dpok", "rwr")
 EPOCHS, SHORT_EPOCHS = 4, 2
 OVERRIDES = (

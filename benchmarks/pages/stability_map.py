@@ -65,13 +65,13 @@ def to_markdown(cells: Cells) -> str:
 
 def draw(cells: Cells) -> Figure:
     """The same as a picture: blue above the base model, red below it, the colours on a logarithmic scale beyond 0.3."""
-    import matplotlib.pyplot as plt
     from matplotlib.colors import SymLogNorm
+    from matplotlib.figure import Figure
 
     names, reach = _best_first(cells), max(abs(cell.gain) for cell in cells.values())
     norm = SymLogNorm(0.3, vmin=-reach, vmax=reach)
-    size = (PAGE_WIDTH, 0.5 + 0.36 * len(names))
-    figure, axes = plt.subplots(1, len(SUITES), figsize=size, layout="constrained", sharey=True)
+    figure = Figure(figsize=(PAGE_WIDTH, 0.5 + 0.36 * len(names)), layout="constrained")
+    axes = figure.subplots(1, len(SUITES), sharey=True)
     for axis, (suite, title) in zip(axes, SUITES.items(), strict=True):
         grid = [[cells.get((name, suite, factor)) for factor in FACTORS] for name in names]
         gains = [[cell.gain if cell else math.nan for cell in row] for row in grid]

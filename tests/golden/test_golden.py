@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rfbench_benchmarks import golden
+from tests.golden import curves as golden
 
 
 @pytest.mark.parametrize("label", golden.ALGORITHMS)

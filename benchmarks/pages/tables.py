@@ -1,6 +1,6 @@
 """Writes the tables of README.md and docs/results.md from the reference results, as `rfbench compare` makes them.
 
-    python -m rfbench_benchmarks.tables
+    python -m rfbench_benchmarks.pages.tables
 
 A table stands between ``<!-- headline SUITE MEASURE -->`` or ``<!-- stability map -->`` and ``<!-- end -->``; a test
 keeps them equal to the records. The map's picture is drawn, too.
@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rfbench.report import compare
+from rfbench.report import analyse
 from rfbench.report.render.headline import tables
-from rfbench_benchmarks import stability_map
+from rfbench_benchmarks.pages import stability_map
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/results.md")
 RESULTS, SENSITIVITY = "results/reference", "results/studies/sensitivity"
 BLOCK = re.compile(r"(<!-- (headline \S+ \S+|stability map) -->\n).*?(\n<!-- end -->)", re.DOTALL)
@@ -33,11 +32,9 @@ def reference_runs(folder: str = RESULTS) -> list[Path]:
 
 def headlines(runs: Sequence[Path]) -> dict[str, str]:
     """The headline table of each suite and measure of some run folders, by the name of its place."""
-    with tempfile.TemporaryDirectory() as out:
-        estimates = compare(runs, out).estimates
     return {
         f"headline {suite} {heading.partition(' ')[0]}": table
-        for (suite,), rows in estimates.group_by("suite")
+        for (suite,), rows in analyse(runs).estimates.group_by("suite")
         for heading, table in tables(rows)
     }
 

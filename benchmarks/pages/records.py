@@ -1,6 +1,6 @@
 """Writes docs/records.md from the models in `rfbench.records.format`, and from what each setting decides.
 
-python -m rfbench_benchmarks.records_page
+python -m rfbench_benchmarks.pages.records
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rfbench.records import identity
 from rfbench.records.format import FORMAT, EpochRecord, EvaluationRecord, JudgementRecord, Record, RunRecord
 from rfbench.suite.suite import Suite
 
-PAGE = Path(__file__).parent.parent / "docs" / "records.md"
+PAGE = Path(__file__).parents[2] / "docs" / "records.md"
 START = f"""# What a run's folder holds
 
 Format {FORMAT}. Readable without rfbench: JSON, JSON lines, PNG. Older formats are read as this one; a newer one is

@@ -1,0 +1,1 @@
+"""The suites that ship with rfbench, as TOML; found through the entry-point group ``rfbench.suites``."""

@@ -1,0 +1,20 @@
+"""Commands as a user types them, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rfbench.cli import exit_code
+
+
+def rfbench(*arguments: str | Path) -> int:
+    """The exit code of a command."""
+    return exit_code([str(argument) for argument in arguments])
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, as one line."""
+    captured = capsys.readouterr()
+    return " ".join((captured.out + captured.err).split())

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rfbench.report import compare
+from rfbench.report import analyse
+from rfbench.report.frames import suites
 from rfbench.report.render.headline import tables
 from rfbench_benchmarks import stability_map
 
@@ -33,12 +33,11 @@ def reference_runs(folder: str = RESULTS) -> list[Path]:
 
 def headlines(runs: Sequence[Path]) -> dict[str, str]:
     """The headline table of each suite and measure of some run folders, by the name of its place."""
-    with tempfile.TemporaryDirectory() as out:
-        estimates = compare(runs, out).estimates
+    found = analyse(runs)
     return {
         f"headline {suite} {heading.partition(' ')[0]}": table
-        for (suite,), rows in estimates.group_by("suite")
-        for heading, table in tables(rows)
+        for suite, rows in suites(found.estimates)
+        for heading, table in tables(rows, found.curves.filter(suite=suite))
     }
 
 

@@ -69,10 +69,11 @@ def _evaluation(epoch: int, prompt_set: int, per_prompt: list[float]) -> str:
 def measure(root: Path, html: bool) -> None:
     """One comparison; prints its own time and peak memory."""
     start = time.perf_counter()
-    from rfbench.report import compare
+    from rfbench.report import analyse, write
 
     with tempfile.TemporaryDirectory() as out:
-        found = compare([root], out, html=Path(out) / "report.html" if html else None)
+        found = analyse([root])
+        write(found, out, html=Path(out) / "report.html" if html else None)
         page = f", page {(Path(out) / 'report.html').stat().st_size / 1e6:.1f} MB" if html else ""
     seconds = time.perf_counter() - start
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from rfbench.report.analysis.estimates import CELL
 from rfbench.report.analysis.paper import SOURCE
-from rfbench.report.render.tables import PAPER_HEADINGS, decimals, order, paper_cells, prompt_set
+from rfbench.report.frames import CELL, decimals, order, prompt_set
+from rfbench.report.render.tables import PAPER_HEADINGS, paper_cells
 
 if TYPE_CHECKING:
     from rfbench.report.comparison import Comparison

@@ -126,10 +126,10 @@ def _costs(finals: pl.DataFrame, curves: pl.DataFrame) -> list[str]:
         if any(spent[cost] is None for cost in COSTS):
             continue
         passes = f"{thousands(spent['denoiser_forwards'])} forwards, {thousands(spent['denoiser_backwards'])} backwards"
-        texts.append(f"{name} {passes}, {thousands(spent['optimizer_steps'])} steps, {spent['seconds']:,.0f} s")
-    return [f"A run cost, in passes of the denoiser, optimizer steps and training time: {'; '.join(texts)}."] * bool(
-        texts
-    )
+        texts.append(
+            f"{name} {passes}, {thousands(spent['optimizer_steps'])} optimizer steps, {spent['seconds']:,.0f} s"
+        )
+    return [f"Cost of a run: {'; '.join(texts)}."] * bool(texts)
 
 
 def _equal_compute(finals: pl.DataFrame, pairs: pl.DataFrame, curves: pl.DataFrame, spec: str) -> list[str]:

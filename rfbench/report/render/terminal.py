@@ -20,7 +20,7 @@ from rfbench.report.render.tables import COSTS, PAPER_HEADINGS, cost_cells, pape
 if TYPE_CHECKING:
     from rfbench.report.comparison import Comparison
 
-MOST_DETAILS = 10
+MOST_DETAILS, MOST_SENTENCES = 10, 5
 
 
 def render_comparison(found: Comparison) -> RenderableType:
@@ -34,7 +34,12 @@ def render_comparison(found: Comparison) -> RenderableType:
         parts.append(render_paper(found.paper))
     for verdict in found.verdicts:
         parts.append(Text(f"{verdict.suite}: {verdict.headline}", style="bold"))
-        parts += [Padding(Text(f"- {sentence}"), (0, 0, 0, 2)) for sentence in verdict.sentences]
+        more = len(verdict.sentences) - MOST_SENTENCES
+        sentences = [
+            *verdict.sentences[:MOST_SENTENCES],
+            *([f"… and {more} more in comparison.md"] if more > 0 else []),
+        ]
+        parts += [Padding(Text(f"- {sentence}"), (0, 0, 0, 2)) for sentence in sentences]
     return Group(*parts)
 
 
@@ -48,7 +53,7 @@ def render_suite(rows: pl.DataFrame, curves: pl.DataFrame) -> Table:
     ends = curves.group_by("variant").agg(pl.all().last())
     spent = {row["variant"]: row for row in ends.iter_rows(named=True)}
     title = Text(f"{first['suite']}: {first['measure']} on {prompt_set(first)} prompts")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("variant", min_width=10, overflow="fold")
     for heading in ("final", "gain", *COSTS):
         table.add_column(heading, justify="right", no_wrap=True)

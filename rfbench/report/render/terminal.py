@@ -34,12 +34,9 @@ def render_comparison(found: Comparison) -> RenderableType:
         parts.append(render_paper(found.paper))
     for verdict in found.verdicts:
         parts.append(Text(f"{verdict.suite}: {verdict.headline}", style="bold"))
-        more = len(verdict.sentences) - MOST_SENTENCES
-        sentences = [
-            *verdict.sentences[:MOST_SENTENCES],
-            *([f"… and {more} more in comparison.md"] if more > 0 else []),
-        ]
-        parts += [Padding(Text(f"- {sentence}"), (0, 0, 0, 2)) for sentence in sentences]
+        parts += [Padding(Text(f"- {sentence}"), (0, 0, 0, 2)) for sentence in verdict.sentences[:MOST_SENTENCES]]
+    if any(len(verdict.sentences) > MOST_SENTENCES for verdict in found.verdicts):
+        parts.append(Text("The rest of the verdict is in comparison.md.", style="dim"))
     return Group(*parts)
 
 

@@ -11,7 +11,7 @@ from rfbench.cli import exit_code
 from rfbench.inference.calibrate import calibrate
 from rfbench.planning.plan import make_plan
 from rfbench.records.format import EvaluationRecord
-from rfbench.report.analysis.calibration import rows
+from rfbench.report.calibration import rows
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.loading import load_suite

@@ -33,6 +33,15 @@ def test_every_suite_runs_every_algorithm_that_it_lists(name: str) -> None:
     [
         ("epoch=3", r"unknown key epoch \(did you mean 'epochs'\?\)"),
         ("sampler.guidance=3", r"unknown key sampler.guidance \(did you mean 'guidance_scale'\?\)"),
+        (
+            'evaluation.held_out_rewards=[{name="shapes-preference"}, {name="shapes-gold"}]',
+            r"'shapes-preference', which is the training reward.*held_out_rewards=\[\{name=\"shapes-gold\"\}\]",
+        ),
+        (
+            'evaluation.held_out_rewards=[{name="shapes-gold"}, {name="shapes-gold"}]',
+            r"names 'shapes-gold' twice.*held_out_rewards=\[\{name=\"shapes-gold\"\}\]",
+        ),
+        ("reward.name=shapes-gold", r"'shapes-gold', which is the training reward"),
         ("sampler.num_steps=0", r"sampler.num_steps: Input should be greater than or equal to 1 \(it is 0\)"),
         ("sampler.kind=euler", r"sampler.kind: Input should be 'ddpm' or 'ddim' \(it is 'euler'\)"),
         (

@@ -20,12 +20,22 @@ from pathlib import Path
 
 import numpy as np
 
+from rfbench.records.format import FORMAT, RunRecord
+
 ALGORITHMS = ("prdp", "ddpo", "dpok", "rwr")
 SEEDS = 250
 EVALUATIONS = 100
 PROMPT_SETS = {"seen": True} | {f"unseen-{i}": False for i in range(5)}
 PROMPTS = 45
-SUITE = {"name": "synthetic", "version": 1, "epochs": EVALUATIONS - 1, "budget": {"reward_queries_per_epoch": 128}}
+IMAGES_PER_PROMPT = 4
+SIZES = {"num_prompts": PROMPTS, "images_per_prompt": IMAGES_PER_PROMPT}
+SUITE = {
+    "name": "synthetic",
+    "epochs": EVALUATIONS - 1,
+    "reward": {"name": "preference"},
+    "budget": {"reward_queries_per_epoch": 128},
+    "evaluation": {"every": 1, "sets": {name: {"seen": seen} | SIZES for name, seen in PROMPT_SETS.items()}},
+}
 COUNTERS = {
     "reward_queries": 12_672,
     "images": 12_672,
@@ -42,15 +52,28 @@ def write_runs(root: Path) -> None:
         for seed in range(SEEDS):
             folder = root / "synthetic" / algorithm / f"seed-{seed}"
             folder.mkdir(parents=True)
-            run = {"format": 1, "suite": SUITE, "suite_hash": "0", "variant": algorithm, "seed": seed}
-            run |= {"status": "finished", "epoch": EVALUATIONS - 1, "epochs": EVALUATIONS - 1, "counters": COUNTERS}
-            (folder / "run.json").write_text(json.dumps(run | {"phase_seconds": {"sample": 1.0}}))
+            (folder / "run.json").write_text(_run(algorithm, seed).to_json())
             (folder / "metrics.jsonl").write_text("".join(_metrics(epoch) for epoch in range(1, EVALUATIONS)))
             noise = generator.normal(0.0, 0.1, (EVALUATIONS, len(PROMPT_SETS), PROMPTS))
             values = (8.0 + (4 - rank) * np.linspace(0, 1, EVALUATIONS)[:, None, None] + noise).round(6).tolist()
             with open(folder / "evals.jsonl", "w") as file:
                 for epoch in range(EVALUATIONS):
                     file.writelines(_evaluation(epoch, i, values[epoch][i]) for i in range(len(PROMPT_SETS)))
+
+
+def _run(algorithm: str, seed: int) -> RunRecord:
+    run = {"format": FORMAT, "status": "finished", "suite": SUITE | {"algorithms": {algorithm: {}}}, "suite_hash": "0"}
+    run |= {
+        "variant": algorithm,
+        "variant_hash": "0",
+        "seed": seed,
+        "epoch": EVALUATIONS - 1,
+        "epochs": EVALUATIONS - 1,
+    }
+    run |= {"counters": COUNTERS, "phase_seconds": {"sample": 1.0}, "peak_memory_bytes": 1, "trained_parameters": 1}
+    run |= {"processes": 1, "plugins": {}, "inputs": {}, "device": "cpu", "versions": {}, "git_commit": None}
+    run |= dict.fromkeys(("error", "prompts", "rewards", "files", "host", "job", "restart"))
+    return RunRecord.model_validate(run | dict.fromkeys(("started_at", "updated_at"), "2026-01-01T00:00:00+00:00"))
 
 
 def _metrics(epoch: int) -> str:
@@ -63,16 +86,20 @@ def _evaluation(epoch: int, prompt_set: int, per_prompt: list[float]) -> str:
     name = list(PROMPT_SETS)[prompt_set]
     record = {"epoch": epoch, "reward_queries": 128 * epoch, "evaluation_set": name, "seen": PROMPT_SETS[name]}
     record |= {"measure": "preference", "role": "training", "unit": "logits", "mean": sum(per_prompt) / PROMPTS}
-    return json.dumps(record | {"standard_error": 0.02, "images": 180, "per_prompt": per_prompt}) + "\n"
+    return (
+        json.dumps(record | {"standard_error": 0.02, "images": PROMPTS * IMAGES_PER_PROMPT, "per_prompt": per_prompt})
+        + "\n"
+    )
 
 
 def measure(root: Path, html: bool) -> None:
     """One comparison; prints its own time and peak memory."""
     start = time.perf_counter()
-    from rfbench.report import compare
+    from rfbench.report import analyse, write
 
     with tempfile.TemporaryDirectory() as out:
-        found = compare([root], out, html=Path(out) / "report.html" if html else None)
+        found = analyse([root])
+        write(found, out, html=Path(out) / "report.html" if html else None)
         page = f", page {(Path(out) / 'report.html').stat().st_size / 1e6:.1f} MB" if html else ""
     seconds = time.perf_counter() - start
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rfbench.report import estimate, load, stability
-from rfbench.report.analysis.selection import select_finished
+from rfbench.report import analyse
 from rfbench.report.render.plots import PAGE_WIDTH, plotting
 from rfbench.report.render.tables import markdown_row
 
@@ -42,8 +41,7 @@ Cells = dict[tuple[str, str, str], Cell]
 
 def read(runs: Sequence[Path]) -> Cells:
     """The cell of each (algorithm, suite, factor) of the finished runs in some folders."""
-    finished, _ = select_finished(load(runs))
-    rows = estimate(finished.finals, stability(finished.evals)).filter(role="training", seen=True)
+    rows = analyse(runs).estimates.filter(role="training", seen=True)
     cells = {}
     for (suite, label), group in rows.group_by("suite", "variant"):
         algorithm, _, factor = str(label).partition("-learning_rate-")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfbench.report import analyse
+from rfbench.report.frames import suites
 from rfbench.report.render.headline import tables
 from rfbench_benchmarks.pages import stability_map
 
@@ -32,10 +33,11 @@ def reference_runs(folder: str = RESULTS) -> list[Path]:
 
 def headlines(runs: Sequence[Path]) -> dict[str, str]:
     """The headline table of each suite and measure of some run folders, by the name of its place."""
+    found = analyse(runs)
     return {
         f"headline {suite} {heading.partition(' ')[0]}": table
-        for (suite,), rows in analyse(runs).estimates.group_by("suite")
-        for heading, table in tables(rows)
+        for suite, rows in suites(found.estimates)
+        for heading, table in tables(rows, found.curves.filter(suite=suite))
     }
 
 

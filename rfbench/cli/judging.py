@@ -13,7 +13,7 @@ from rich.table import Table
 from rfbench.cli.app import Overrides, Plugins, console, is_main_process, progress
 
 if TYPE_CHECKING:
-    from rfbench.report.analysis.calibration import Row
+    from rfbench.report.calibration import Row
 
 
 class TierChoice(str, Enum):
@@ -50,7 +50,7 @@ def calibrate(
 
     loaded = load_suite(suite, overrides or [])
     from rfbench.inference.calibrate import calibrate as measure
-    from rfbench.report.analysis.calibration import rows
+    from rfbench.report.calibration import rows
     from rfbench.running.folder import RunFolder
 
     written = measure(loaded, tier.value, out, progress())

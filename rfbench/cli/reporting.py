@@ -28,12 +28,13 @@ def compare_runs(
     from rfbench import report
 
     with working("comparing"):
-        comparison = report.compare(folders, out or folders[0] / "comparison", allow_mixed=allow_mixed, x=x, html=html)
+        comparison = report.analyse(folders, allow_mixed=allow_mixed)
+        written = report.write(comparison, out or folders[0] / "comparison", x=x, html=html)
     if as_json:
-        print(comparison.to_json())
+        print(comparison.to_json(written.files))
         return
     console.print(report.render_comparison(comparison))
-    console.print("written: " + ", ".join(map(str, comparison.files)), markup=False, highlight=False, soft_wrap=True)
+    console.print("written: " + ", ".join(map(str, written.files)), markup=False, highlight=False, soft_wrap=True)
 
 
 def watch(folders: Annotated[list[Path], typer.Argument(help="Folders with runs, searched at any depth.")]) -> None:

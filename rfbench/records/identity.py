@@ -79,11 +79,14 @@ class Difference(NamedTuple):
 class Value(NamedTuple):
     level: Level
     value: Any
+    of_reward: bool = False  # a reward's unit or version
 
 
 def differences(first: Experiment, second: Experiment, purpose: Purpose) -> list[Difference]:
     """The fields that must agree for ``purpose`` and do not, in the order of the suite."""
     a, b = _identity(first), _identity(second)
+    if first.rewards is None or second.rewards is None:  # not recorded: nothing to disagree on
+        a, b = ({name: value for name, value in fields.items() if not value.of_reward} for fields in (a, b))
     found = []
     for name in [*a, *(name for name in b if name not in a)]:
         level = (a.get(name) or b[name]).level
@@ -100,7 +103,7 @@ def suite_hash(suite: Mapping[str, Any], inputs: Collection[str]) -> str:
     ``inputs`` are left out: their content counts, not where it lies.
     """
     fields = _suite_fields(suite, inputs)
-    return _hash({name: value for name, (level, value) in fields if level == "experiment"})
+    return _hash({name: found.value for name, found in fields if found.level == "experiment"})
 
 
 def variant_hash(suite: Mapping[str, Any], variant: str) -> str:
@@ -125,8 +128,8 @@ def _identity(run: Experiment) -> dict[str, Value]:
     for place, digest in run.inputs.items():
         fields[f"the content of {place}, sha256"] = Value("experiment", digest)
     for name, reward in (run.rewards or {}).items():
-        fields[f"the unit of {name}"] = Value("experiment", reward.unit)
-        fields[f"the version of {name}"] = Value("experiment", reward.version)
+        fields[f"the unit of {name}"] = Value("experiment", reward.unit, of_reward=True)
+        fields[f"the version of {name}"] = Value("experiment", reward.version, of_reward=True)
     return fields | {"processes": Value("resume", run.processes)}
 
 

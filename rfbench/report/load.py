@@ -3,10 +3,9 @@
 Frames of `Runs` (one `run` value per run folder: its path, as found):
 
 - `runs`: a row per run: suite, suite_hash, algorithm, seed, status, epoch, epochs, counters, seconds per phase, device.
-- `evals`: one row per (run, epoch, prompts, measure): mean, standard_error, images, reward_queries and `seconds`, the
-  training seconds (every phase but evaluation) that the run had used by then.
-- `finals`: the last evaluation of every (run, prompts, measure), with the mean of each prompt (`per_prompt`) and what
-  it was in the first evaluation (`start_per_prompt`).
+- `evals`: one row per (run, epoch, evaluation set, measure): mean, standard_error, images, the mean of each prompt
+  (`per_prompt`), and what the run had spent by then: reward_queries, the counters of `SPENT`, and `seconds`, training
+  seconds (every phase but evaluation).
 - `metrics`: one row per (run, epoch), with every numeric metric of the run's algorithm.
 """
 
@@ -41,7 +40,12 @@ EVAL_SCHEMA: dict[str, pl.DataType] = {
     name: COLUMN_TYPES[field.annotation] for name, field in EvaluationRecord.model_fields.items()
 }
 REQUIRED_IN_EVAL = [name for name in EVAL_SCHEMA if name not in ("standard_error", "per_prompt")]
-_FINAL_SCHEMA: dict[str, pl.DataType] = EVAL_SCHEMA | {"start_per_prompt": pl.List(pl.Float64())}
+SPENT: dict[str, pl.DataType] = {
+    "denoiser_forwards": pl.Int64(),
+    "denoiser_backwards": pl.Int64(),
+    "optimizer_steps": pl.Int64(),
+    "seconds": pl.Float64(),
+}
 COUNTERS = tuple(CountersRecord.model_fields)
 IDENTITY = ("run", "suite", "variant", "seed")
 
@@ -63,17 +67,18 @@ class Runs:
 
     runs: pl.DataFrame
     evals: pl.DataFrame
-    finals: pl.DataFrame
     metrics: pl.DataFrame
     records: dict[str, RunRecord] = field(repr=False)
     problems: tuple[Problem, ...] = ()
 
     def keep(self, names: Sequence[str]) -> Runs:
-        """The same, reduced to the runs with these names."""
-        wanted = pl.Series("run", list(names), dtype=pl.String)
-        frames = (self.runs, self.evals, self.finals, self.metrics)
-        runs, evals, finals, metrics = (f.filter(pl.col("run").is_in(wanted.implode())) for f in frames)
-        return Runs(runs, evals, finals, metrics, {name: self.records[name] for name in names}, self.problems)
+        """The same, reduced to the runs with these names, in their order."""
+        wanted = pl.DataFrame({"run": list(names)}, schema={"run": pl.String()}).with_row_index("place")
+        runs, evals, metrics = (
+            frame.join(wanted, on="run").sort("place", maintain_order=True).drop("place")
+            for frame in (self.runs, self.evals, self.metrics)
+        )
+        return Runs(runs, evals, metrics, {name: self.records[name] for name in names}, self.problems)
 
 
 def load(folders: Sequence[Path | str]) -> Runs:
@@ -82,7 +87,6 @@ def load(folders: Sequence[Path | str]) -> Runs:
     records: dict[str, RunRecord] = {}
     problems: list[Problem] = []
     evals: list[pl.DataFrame] = []
-    finals: list[pl.DataFrame] = []
     metrics: list[pl.DataFrame] = []
     for folder in find_run_folders([Path(f) for f in folders]):
         name = os.fsencode(folder).decode("utf-8", "backslashreplace")  # frames and files hold no other names
@@ -97,18 +101,16 @@ def load(folders: Sequence[Path | str]) -> Runs:
             continue
         epochs, metric_problems = read_metrics(folder / "metrics.jsonl")
         identity = [pl.lit(row[key]).alias(key) for key in IDENTITY]
-        curve, last, eval_problems = _read_evals(folder / "evals.jsonl", _seconds_by_epoch(epochs), identity)
+        curves, eval_problems = _read_evals(folder / "evals.jsonl", _spent_by_epoch(epochs), identity)
         problems += metric_problems + eval_problems
         rows.append(row)
         records[name] = record
-        evals.append(curve)
-        finals.append(last)
+        evals.append(curves)
         if not epochs.is_empty():
             metrics.append(epochs.select(*identity, pl.all().exclude(IDENTITY)))
     return Runs(
         pl.DataFrame(rows, schema=_run_schema()),
         pl.concat(evals, rechunk=True) if evals else _no_evals(),
-        pl.concat(finals, rechunk=True) if finals else _no_finals(),
         pl.concat(metrics, how="diagonal_relaxed", rechunk=True) if metrics else _no_metrics(),
         records,
         tuple(problems),
@@ -116,16 +118,20 @@ def load(folders: Sequence[Path | str]) -> Runs:
 
 
 def find_run_folders(folders: Sequence[Path]) -> list[Path]:
-    """Folders that hold a run.json, at or below `folders`, each once, in the order of their paths."""
+    """Folders that hold a run.json, at or below `folders`, each once, in the order of their paths. Follows links."""
     found: dict[Path, Path] = {}
+    entered: set[str] = set()
     for top in folders:
         if not top.is_dir():
             raise InputError(f"{top} is not a folder; give the folder that holds your runs, such as results/")
-        for here, below, files in os.walk(top):
+        for here, below, files in os.walk(top, followlinks=True):
             below.sort()
             if "run.json" in files:
-                below.clear()
                 found.setdefault(Path(here).resolve(), Path(here))
+            real = os.path.realpath(here)
+            if "run.json" in files or real in entered:  # a link may lead back to where it stands
+                below.clear()
+            entered.add(real)
     return sorted(found.values())
 
 
@@ -156,10 +162,7 @@ def _parse_metrics(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
     ), problems
 
 
-def _read_evals(
-    path: Path, seconds: pl.DataFrame, identity: list[pl.Expr]
-) -> tuple[pl.DataFrame, pl.DataFrame, list[Problem]]:
-    """(the curve, its ends with the means of each prompt, problems)"""
+def _read_evals(path: Path, spent: pl.DataFrame, identity: list[pl.Expr]) -> tuple[pl.DataFrame, list[Problem]]:
     frame, problems = _parse_evals(path)
     usable = frame.filter(
         pl.all_horizontal(pl.col(REQUIRED_IN_EVAL).is_not_null()), pl.col("mean").is_finite(), pl.col("epoch") >= 0
@@ -174,13 +177,10 @@ def _read_evals(
         problems.append(Problem(str(path), f"{twice} evaluations are written twice; the later record counts"))
     if unique.is_empty():
         problems.append(Problem(str(path), "no usable evaluation"))
-    curve = unique.drop("per_prompt").with_row_index("row").sort("evaluation_set", "measure", "epoch")
-    first_row = pl.col("row").first().alias("first_row")
-    ends = curve.group_by("evaluation_set", "measure", maintain_order=True).agg(pl.all().last(), first_row)
-    lists = unique["per_prompt"]
-    per_prompt = [lists.gather(ends["row"]), lists.gather(ends["first_row"]).alias("start_per_prompt")]
-    timed = curve.drop("row").join(seconds, on="epoch", how="left", maintain_order="left")
-    return timed.select(*identity, pl.all()), ends.with_columns(per_prompt).select(*identity, *_FINAL_SCHEMA), problems
+    curves = unique.sort("evaluation_set", "measure", "epoch").join(
+        spent, on="epoch", how="left", maintain_order="left"
+    )
+    return curves.select(*identity, pl.all()), problems
 
 
 def _parse_evals(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
@@ -262,13 +262,18 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _seconds_by_epoch(metrics: pl.DataFrame) -> pl.DataFrame:
-    """Training seconds used by the end of each epoch: every phase but evaluation, added up."""
+def _spent_by_epoch(metrics: pl.DataFrame) -> pl.DataFrame:
+    """What had been spent by the end of each epoch (`SPENT`): counters as written, seconds added up."""
     phases = [c for c in metrics.columns if c.endswith("_seconds") and c != "evaluate_seconds"]
-    if not phases:
-        return pl.DataFrame(schema={"epoch": pl.Int64(), "seconds": pl.Float64()})
-    spent = metrics.select("epoch", pl.sum_horizontal(phases).cum_sum().alias("seconds"))
-    return pl.concat([pl.DataFrame({"epoch": [0], "seconds": [0.0]}), spent])
+    columns = {
+        name: pl.col(name) if name in metrics.columns else pl.lit(None) for name in SPENT if name != "seconds"
+    } | {"seconds": pl.sum_horizontal(phases).cum_sum() if phases else pl.lit(None)}
+    spent = metrics.filter(pl.col("epoch") > 0).select(
+        "epoch", *(columns[name].cast(dtype).alias(name) for name, dtype in SPENT.items())
+    )
+    nothing = {"epoch": [0]} | {name: [0] for name in SPENT}
+    schema: dict[str, pl.DataType] = {"epoch": pl.Int64(), **SPENT}
+    return pl.concat([pl.DataFrame(nothing, schema=schema), spent])
 
 
 def _identity_schema() -> dict[str, pl.DataType]:
@@ -284,12 +289,8 @@ def _run_schema() -> dict[str, pl.DataType]:
 
 
 def _no_evals() -> pl.DataFrame:
-    return pl.DataFrame(schema=_identity_schema() | EVAL_SCHEMA | {"seconds": pl.Float64()}).drop("per_prompt")
+    return pl.DataFrame(schema=_identity_schema() | EVAL_SCHEMA | SPENT)
 
 
 def _no_metrics() -> pl.DataFrame:
     return pl.DataFrame(schema=_identity_schema() | {"epoch": pl.Int64()})
-
-
-def _no_finals() -> pl.DataFrame:
-    return pl.DataFrame(schema=_identity_schema() | _FINAL_SCHEMA)

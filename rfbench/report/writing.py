@@ -1,52 +1,45 @@
-"""The files of a comparison: tables, plots and the page."""
+"""What `rfbench compare` writes: tables, plots and the page of a comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from rfbench.report.comparison import Comparison, Plot, analyse
+from rfbench.report.comparison import Comparison
 from rfbench.report.drawing import check_axis, draw
-from rfbench.report.render import headline, plots, tables
-from rfbench.report.render.page import write_page
+from rfbench.report.render import markdown, plots
+from rfbench.report.render.page import Plot, write_page
+
+CSV = {"table": "comparison.csv"} | {
+    name: f"{name}.csv" for name in ("estimates", "contrasts", "pairs", "curves", "stability")
+}
 
 
-def compare(
-    folders: Sequence[Path | str],
-    out: Path | str,
-    allow_mixed: bool = False,
-    x: str = "queries",
-    html: Path | str | None = None,
-) -> Comparison:
-    """Compare the finished runs below `folders`, with tables and plots written into `out`, and the page to `html`.
+@dataclass(frozen=True)
+class Written:
+    """What `write` made: every file, and the plots among them."""
 
-    `x` is the plots' horizontal axis: "queries", "epochs" or "seconds".
-    """
+    files: list[Path]
+    plots: list[Plot]
+
+
+def write(found: Comparison, out: Path | str, x: str = "queries", html: Path | str | None = None) -> Written:
+    """Write tables and plots into `out`, and the page to `html`. `x`, of `plots.X_AXES`, is the horizontal axis."""
     check_axis(x)
-    found = analyse(folders, allow_mixed)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    found.files.extend(_write_tables(found, out))
-    found.plots.extend(_write_plots(found, out, x))
-    found.files.extend(path for plot in found.plots for path in (plot.png, plot.svg))
+    files = []
+    for name, file in CSV.items():
+        _write_csv(getattr(found, name), out / file)
+        files.append(out / file)
+    (out / "comparison.md").write_text(markdown.to_markdown(found), encoding="utf-8")
+    drawn = _write_plots(found, out, x)
+    files += [out / "comparison.md", *(path for plot in drawn for path in (plot.png, plot.svg))]
     if html is not None:
-        found.files.append(write_page(found, Path(html)))
-    return found
-
-
-def _write_tables(found: Comparison, out: Path) -> list[Path]:
-    _write_csv(found.table, out / "comparison.csv")
-    text = [*(f"{verdict}\n" for verdict in found.verdicts)]
-    text += [headline.to_markdown(found.estimates), tables.to_markdown(found.table)]
-    text += [tables.paper_to_markdown(found.paper)] if found.paper.height else []
-    (out / "comparison.md").write_text("\n".join(text), encoding="utf-8")
-    files = [out / "comparison.csv", out / "comparison.md"]
-    for name in ("estimates", "pairs", "stability"):
-        _write_csv(getattr(found, name), out / f"{name}.csv")
-        files.append(out / f"{name}.csv")
-    return files
+        files.append(write_page(found, drawn, Path(html)))
+    return Written(files, drawn)
 
 
 def _write_csv(frame: pl.DataFrame, path: Path) -> None:

@@ -216,6 +216,24 @@ class Suite(Settings):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _rewards_have_one_role(self) -> Suite:
+        """A measure has one name and one role: what is trained on cannot be held out, and nothing is judged twice."""
+        names = [reward.name for reward in self.evaluation.held_out_rewards]
+        for index, name in enumerate(names):
+            rest = [reward for i, reward in enumerate(names) if i != index]
+            if name == self.reward.name:
+                raise ValueError(
+                    f"evaluation.held_out_rewards names {name!r}, which is the training reward; a held-out reward is "
+                    f"one that training never sees: leave it out, --set 'evaluation.held_out_rewards={_rewards(rest)}'"
+                )
+            if name in names[:index]:
+                raise ValueError(
+                    f"evaluation.held_out_rewards names {name!r} twice; the second would take the first one's place: "
+                    f"leave one out, as in --set 'evaluation.held_out_rewards={_rewards(rest)}'"
+                )
+        return self
+
     def at_tier(self, tier: TierName) -> Suite:
         """The suite with each evaluation set as large as the tier asks; quick is the suite itself."""
         if tier == "quick":
@@ -247,6 +265,11 @@ class Suite(Settings):
                 f"use --set algorithms.{label}.images_per_prompt= one of {', '.join(map(str, divisors))}"
             )
         return queries // group
+
+
+def _rewards(names: list[str]) -> str:
+    """Rewards as `--set` takes them."""
+    return "[" + ", ".join(f'{{name="{name}"}}' for name in names) + "]"
 
 
 def _inherit(tables: dict[str, Any], label: str, heirs: tuple[str, ...]) -> Any:

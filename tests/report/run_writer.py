@@ -17,12 +17,10 @@ SUITE: dict[str, Any] = {
     "name": "toy",
     "version": 1,
     "description": "",
-    "epochs": 20,
     "reward": {"name": "preference"},
     "budget": {"reward_queries_per_epoch": 128},
-    "evaluation": {"every": 5},
 }
-COUNTERS = {"denoiser_forwards": 10, "denoiser_backwards": 5}
+EVERY, PROMPTS, IMAGES_PER_PROMPT = 5, 3, 30
 SETS = {"seen": True, "unseen": False}
 
 
@@ -37,15 +35,28 @@ def write_run(
     kl: Sequence[float] | None = None,
     per_prompt: Sequence[float] = (-0.1, 0.0, 0.1),
     standard_error: float = 0.01,
+    forwards: int = 10,
     suite: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
     **record: Any,
 ) -> Path:
-    """A finished run with an evaluation every 5 epochs. `per_prompt` holds each prompt's offset from the mean."""
-    suite = copy.deepcopy(SUITE) | (suite or {})
+    """A finished run with an evaluation every 5 epochs. `per_prompt` holds each prompt's offset from the mean.
+
+    `forwards` are passes of the denoiser in an epoch; there are half as many backwards, and 2 optimizer steps.
+    """
+    images = (len(per_prompt) or PROMPTS) * IMAGES_PER_PROMPT
+    evaluation = {
+        "every": EVERY,
+        "sets": {
+            name: {"seen": seen, "num_prompts": len(per_prompt) or PROMPTS, "images_per_prompt": IMAGES_PER_PROMPT}
+            for name, seen in sets.items()
+        },
+        "held_out_rewards": [{"name": "gold"}] if held_out else [],
+    }
+    last = EVERY * (len(curve) - 1)
+    suite = copy.deepcopy(SUITE) | {"epochs": last, "evaluation": evaluation} | (suite or {})
     folder = root / suite["name"] / algorithm / f"seed-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    last = 5 * (len(curve) - 1)
     suite["algorithms"] = {algorithm: {"algorithm": algorithm, "images_per_prompt": 8, "config": config or {}}}
     run = RunRecord.model_validate(
         {
@@ -59,7 +70,7 @@ def write_run(
             "seed": seed,
             "epoch": last,
             "epochs": suite["epochs"],
-            "counters": {"reward_queries": 128 * last, "images": 128 * last, "optimizer_steps": last} | COUNTERS,
+            "counters": _work(last, forwards),
             "phase_seconds": {"sample": 2.0 * last, "update": 3.0 * last, "evaluate": 1.0},
             "peak_memory_bytes": 10**9,
             "trained_parameters": 1,
@@ -81,8 +92,8 @@ def write_run(
     measures += [("kl", "diagnostic", "nats", kl)] if kl else []
     evals = [
         EvaluationRecord(
-            epoch=5 * index,
-            reward_queries=640 * index,
+            epoch=EVERY * index,
+            reward_queries=128 * EVERY * index,
             evaluation_set=name,
             seen=seen,
             measure=measure,
@@ -90,7 +101,7 @@ def write_run(
             unit=unit,
             mean=values[index],
             standard_error=standard_error,
-            images=90,
+            images=images,
             per_prompt=[values[index] + offset for offset in per_prompt],
         )
         for index in range(len(curve))
@@ -98,24 +109,29 @@ def write_run(
         for measure, role, unit, values in measures
     ]
     write_lines(folder / "evals.jsonl", evals)
-    metrics = [_epoch_record(epoch) for epoch in range(1, last + 1)]
+    metrics = [_epoch_record(epoch, forwards) for epoch in range(1, last + 1)]
     write_lines(folder / "metrics.jsonl", metrics)
     return folder
 
 
-def _epoch_record(epoch: int) -> EpochRecord:
-    work = {"reward_queries": 128 * epoch, "images": 128 * epoch, "optimizer_steps": epoch}
-    work |= {"denoiser_forwards": 10 * epoch, "denoiser_backwards": 5 * epoch}
+def _work(epoch: int, forwards: int) -> dict[str, int]:
+    """Everything counted by the end of an epoch."""
+    work = {"reward_queries": 128 * epoch, "images": 128 * epoch, "optimizer_steps": 2 * epoch}
+    return work | {"denoiser_forwards": forwards * epoch, "denoiser_backwards": forwards // 2 * epoch}
+
+
+def _epoch_record(epoch: int, forwards: int) -> EpochRecord:
     seconds = dict.fromkeys((f"{phase}_seconds" for phase in PHASES), 0.0)
     seconds |= {"sample_seconds": 2.0, "update_seconds": 3.0, "evaluate_seconds": 1.0}
     rewards = {"reward_mean": 1.0, "reward_std": 1.0, "reward_std_within_prompt": 0.5}
     return EpochRecord.model_validate(
-        {"epoch": epoch, "start_error": 0.0, "grad_norm": 1.0, "loss": 0.5} | rewards | work | seconds
+        {"epoch": epoch, "start_error": 0.0, "grad_norm": 1.0, "loss": 0.5} | rewards | _work(epoch, forwards) | seconds
     )
 
 
-def write_lines(path: Path, records: Sequence[Record]) -> None:
-    path.write_text("".join(record.to_json() + "\n" for record in records))
+def write_lines(path: Path, records: Sequence[Record | dict[str, Any]]) -> None:
+    lines = (record.to_json() if isinstance(record, Record) else json.dumps(record) for record in records)
+    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def write_samples(

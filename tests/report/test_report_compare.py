@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from rfbench.errors import InputError
-from rfbench.report import compare, render, render_comparison
+from rfbench.report import Comparison, analyse, render_comparison, write
 from tests.report.run_writer import SUITE, write_run
 
 
@@ -24,7 +25,7 @@ def two_algorithms(root: Path) -> None:
 
 def test_the_table_is_what_a_hand_computes(tmp_path: Path) -> None:
     two_algorithms(tmp_path)
-    table = compare([tmp_path], tmp_path / "out").table
+    table = analyse([tmp_path]).table
     row = table.filter(variant="prdp", measure="preference", evaluation_set="seen").row(0, named=True)
     assert (row["seeds"], row["start"], row["start_spread"]) == (3, 1.0, 0.0)
     assert (row["final"], row["final_spread"]) == (6.0, 1.0)  # 5, 6, 7
@@ -35,7 +36,7 @@ def test_the_table_is_what_a_hand_computes(tmp_path: Path) -> None:
 
 def test_the_training_reward_and_the_winner_come_first(tmp_path: Path) -> None:
     two_algorithms(tmp_path)
-    table = compare([tmp_path], tmp_path / "out").table
+    table = analyse([tmp_path]).table
     assert table["role"].to_list() == ["training"] * 4 + ["held-out"] * 4
     assert table["evaluation_set"].to_list() == ["seen", "seen", "unseen", "unseen"] * 2
     assert table["variant"].to_list() == ["prdp", "ddpo"] * 4
@@ -43,8 +44,8 @@ def test_the_training_reward_and_the_winner_come_first(tmp_path: Path) -> None:
 
 def test_the_files_are_written_and_the_same_on_every_call(tmp_path: Path) -> None:
     two_algorithms(tmp_path)
-    first = {f.name: f.read_bytes() for f in compare([tmp_path / "toy"], tmp_path / "a").files}
-    again = {f.name: f.read_bytes() for f in compare([tmp_path / "toy"], tmp_path / "b").files}
+    first = {f.name: f.read_bytes() for f in write(analyse([tmp_path / "toy"]), tmp_path / "a").files}
+    again = {f.name: f.read_bytes() for f in write(analyse([tmp_path / "toy"]), tmp_path / "b").files}
     assert {"comparison.csv", "comparison.md", "comparison.png", "comparison.svg"} <= first.keys()
     assert first == again
     assert {"held-out.png", "seen-unseen.svg", "estimates.csv", "pairs.csv", "stability.csv"} <= first.keys()
@@ -52,43 +53,47 @@ def test_the_files_are_written_and_the_same_on_every_call(tmp_path: Path) -> Non
     assert "| preference (training) | seen | prdp | 3 | 1.000 | 6.000 ± 1.000 |" in first["comparison.md"].decode()
 
 
-def test_the_terminal_table_fits_80_columns(tmp_path: Path) -> None:
+def in_terminal(comparison: Comparison, width: int = 80) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(render_comparison(comparison))
+    return console.export_text()
+
+
+def test_the_terminal_shows_gain_beside_cost_in_80_columns_and_ends_with_the_verdict(tmp_path: Path) -> None:
     two_algorithms(tmp_path)
-    console = Console(width=80, record=True, file=(tmp_path / "terminal").open("w"))
-    console.print(render_comparison(compare([tmp_path], tmp_path / "out")))
-    text = console.export_text()
-    assert "6.000±1.000" in text
-    assert "toy: prdp" in text
+    text = in_terminal(analyse([tmp_path]))
+    assert max(map(len, text.splitlines())) <= 80
+    row = next(line.split() for line in text.splitlines() if line.split()[:1] == ["prdp"])
+    assert row == ["prdp", "6.00", "+5.00", "[2.52,", "7.48]", "200", "100", "40", "100"]
+    assert text.index("[2.52, 7.48]") < text.index("toy: prdp wins")
 
 
 def test_small_values_and_long_names_are_not_cut_off_in_80_columns(tmp_path: Path) -> None:
     for algorithm in ("ddpo", "an-algorithm-with-a-long-name"):
         for seed in range(3):
             write_run(tmp_path, algorithm, seed, [0.0222, 0.0593 + seed * 0.0064, 0.0370 + seed * 0.01])
-    console = Console(width=80, record=True, file=(tmp_path / "terminal").open("w"))
-    console.print(render_comparison(compare([tmp_path], tmp_path / "out")))
-    text = console.export_text()
+    text = in_terminal(analyse([tmp_path]))
     assert "…" not in text
-    assert "0.0657±0.0064" in text
-    assert text.index("toy: No clear winner") < text.index("on seen prompts  ") < text.index("on unseen prompts  ")
+    assert "+0.0248 [-0.0000, 0.0496]" in text
+    assert text.index("toy: preference on seen prompts") < text.index("toy: No clear winner")
 
 
 def test_one_seed_says_that_noise_cannot_be_told(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0)
     write_run(tmp_path, "ddpo", 0)
-    comparison = compare([tmp_path], tmp_path / "out")
+    comparison = analyse([tmp_path])
     assert any("one seed of ddpo, prdp" in note and "noise" in note for note in comparison.notes)
     assert comparison.table["final_spread"].null_count() == comparison.table.height
 
 
 def test_one_algorithm_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0)
-    assert any("only prdp" in note for note in compare([tmp_path], tmp_path / "out").notes)
+    assert any("only prdp" in note for note in analyse([tmp_path]).notes)
 
 
 def test_an_empty_folder_says_how_to_make_a_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="rfbench run prdp"):
-        compare([tmp_path], tmp_path / "out")
+        analyse([tmp_path])
     assert not (tmp_path / "out").exists()
 
 
@@ -96,7 +101,7 @@ def test_nothing_finished_lists_what_there_is(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0, status="running", epoch=7)
     write_run(tmp_path, "ddpo", 1, status="failed", error="reward is NaN at epoch 3")
     with pytest.raises(InputError, match=r"running at epoch 7 of 20(.|\n)*|reward is NaN") as caught:
-        compare([tmp_path], tmp_path / "out")
+        analyse([tmp_path])
     assert "reward is NaN at epoch 3" in str(caught.value)
 
 
@@ -104,7 +109,7 @@ def test_running_and_failed_runs_are_left_out_and_named(tmp_path: Path) -> None:
     two_algorithms(tmp_path)
     write_run(tmp_path, "prdp", 3, [1.0, 9.0], status="running", epoch=5)
     write_run(tmp_path, "ddpo", 4, [1.0, 9.0], status="failed", error="loss is NaN")
-    comparison = compare([tmp_path], tmp_path / "out")
+    comparison = analyse([tmp_path])
     assert comparison.table["seeds"].to_list() == [3] * 8
     assert any("seed-3 is running at epoch 5" in note for note in comparison.notes)
     assert any("1 of 4 runs of ddpo failed" in note for note in comparison.notes)
@@ -115,41 +120,44 @@ def test_mixed_suites_of_one_name_are_refused_with_both_values(tmp_path: Path) -
     budget = {"budget": {"reward_queries_per_epoch": 256}}
     other = write_run(tmp_path, "ddpo", 0, suite=budget, suite_hash="def")
     with pytest.raises(InputError) as caught:
-        compare([tmp_path], tmp_path / "out")
+        analyse([tmp_path])
     message = str(caught.value)
     assert "budget.reward_queries_per_epoch" in message
     assert "128" in message
     assert "256" in message
     assert str(other) in message
     assert "--allow-mixed" in message
-    assert compare([tmp_path], tmp_path / "out", allow_mixed=True).table.height == 4
+    assert analyse([tmp_path], allow_mixed=True).table.height == 4
 
 
 def test_one_algorithm_with_two_settings_is_refused(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0, config={"beta": 1e-4})
     write_run(tmp_path, "prdp", 1, config={"beta": 1e-5})
     with pytest.raises(InputError, match=r"algorithms\.prdp\.config\.beta: 0\.0001 against 1e-05"):
-        compare([tmp_path], tmp_path / "out")
+        analyse([tmp_path])
 
 
 def test_other_hardware_settings_do_not_matter(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0, suite={"compute": {"device": "cpu"}})
     write_run(tmp_path, "prdp", 1, suite={"compute": {"device": "cuda"}})
-    assert compare([tmp_path], tmp_path / "out").table["seeds"].to_list() == [2, 2]
+    assert analyse([tmp_path]).table["seeds"].to_list() == [2, 2]
 
 
 def test_suites_of_two_names_stand_apart(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0)
     write_run(tmp_path, "prdp", 0, suite=SUITE | {"name": "large"}, suite_hash="def")
-    comparison = compare([tmp_path], tmp_path / "out")
+    comparison = analyse([tmp_path])
     assert comparison.table["suite"].to_list() == ["large", "large", "toy", "toy"]
-    assert {f.name for f in comparison.files if f.suffix == ".png"} >= {"comparison-large.png", "comparison-toy.png"}
+    assert {f.name for f in write(comparison, tmp_path / "out").files if f.suffix == ".png"} >= {
+        "comparison-large.png",
+        "comparison-toy.png",
+    }
 
 
 def test_a_duplicate_seed_counts_once_and_the_newer_wins(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "prdp", 0, [1.0, 2.0], updated_at="2026-01-01T00:00:00+00:00")
     write_run(tmp_path / "b", "prdp", 0, [1.0, 3.0], updated_at="2026-01-02T00:00:00+00:00")
-    comparison = compare([tmp_path], tmp_path / "out")
+    comparison = analyse([tmp_path])
     assert comparison.table["final"].to_list() == [3.0, 3.0]
     assert comparison.table["seeds"].to_list() == [1, 1]
     assert any("repeats seed 0" in note for note in comparison.notes)
@@ -157,10 +165,9 @@ def test_a_duplicate_seed_counts_once_and_the_newer_wins(tmp_path: Path) -> None
 
 def test_markup_in_a_name_is_only_text(tmp_path: Path) -> None:
     write_run(tmp_path, "[red]x[/red]", 0, sets={"<b>|[/]": True})
-    comparison = compare([tmp_path], tmp_path / "out")
-    console = Console(width=200, record=True, file=(tmp_path / "terminal").open("w"))
-    console.print(render(comparison.table))
-    assert "[red]x[/red]" in console.export_text()
+    comparison = analyse([tmp_path])
+    write(comparison, tmp_path / "out")
+    assert "[red]x[/red]" in in_terminal(comparison, 200)
     assert "&lt;b>\\|[/]" in (tmp_path / "out" / "comparison.md").read_text()
 
 
@@ -171,7 +178,7 @@ def test_torch_is_never_imported() -> None:
 
 def test_json_holds_every_frame(tmp_path: Path) -> None:
     two_algorithms(tmp_path)
-    comparison = compare([tmp_path], tmp_path / "out")
+    comparison = analyse([tmp_path])
     data = json.loads(comparison.to_json())
     assert data["verdicts"][0]["suite"] == "toy"
     assert len(data["estimates"]) == comparison.estimates.height
@@ -182,24 +189,26 @@ def test_json_holds_every_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize("x", ["queries", "epochs", "seconds"])
 def test_every_x_axis_draws(tmp_path: Path, x: str) -> None:
     two_algorithms(tmp_path)
-    plots = compare([tmp_path], tmp_path / "out", x=x).plots
+    plots = write(analyse([tmp_path]), tmp_path / "out", x=x).plots
     assert [plot.name for plot in plots] == ["comparison", "held-out", "seen-unseen"]
 
 
 def test_an_unknown_x_axis_lists_the_known(tmp_path: Path) -> None:
+    write_run(tmp_path)
     with pytest.raises(InputError, match="queries, epochs, seconds"):
-        compare([tmp_path], tmp_path / "out", x="steps")
+        write(analyse([tmp_path]), tmp_path / "out", x="steps")
 
 
 def test_names_that_look_like_mathematics_are_drawn_as_they_are(tmp_path: Path) -> None:
     write_run(tmp_path, "a$b^$", 0, sets={"$_{": True}, held_out=[1.0, 2.0, 3.0, 4.0, 5.0])
-    assert compare([tmp_path], tmp_path / "out", html=tmp_path / "page.html").plots
+    assert write(analyse([tmp_path]), tmp_path / "out", html=tmp_path / "page.html").plots
 
 
 def test_runs_without_any_reward_are_compared_as_far_as_they_go(tmp_path: Path) -> None:
     path = write_run(tmp_path) / "evals.jsonl"
     path.write_text(path.read_text().replace('"training"', '"diagnostic"'))
-    comparison = compare([tmp_path], tmp_path / "out", html=tmp_path / "page.html")
+    comparison = analyse([tmp_path])
+    write(comparison, tmp_path / "out", html=tmp_path / "page.html")
     assert comparison.table.is_empty()
     assert comparison.verdicts[0].headline == "No training reward was evaluated."
 
@@ -208,14 +217,23 @@ def test_a_single_evaluation_is_enough_for_a_table(tmp_path: Path) -> None:
     for algorithm in ("prdp", "ddpo"):
         for seed in range(2):
             write_run(tmp_path, algorithm, seed, [2.0 + seed])
-    comparison = compare([tmp_path], tmp_path / "out", html=tmp_path / "page.html")
+    comparison = analyse([tmp_path])
+    write(comparison, tmp_path / "out", html=tmp_path / "page.html")
     assert comparison.table["final"].to_list() == [2.5] * 4
 
 
-def test_thousands_of_notes_do_not_bury_the_verdict(tmp_path: Path) -> None:
+def test_what_failed_is_said_first_and_never_cut_off(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0)
     for seed in range(1, 60):
         write_run(tmp_path, "prdp", seed, [1.0], status="running")
-    console = Console(width=200, record=True, file=(tmp_path / "terminal").open("w"))
-    console.print(render_comparison(compare([tmp_path], tmp_path / "out")))
-    assert "and 21 more" in console.export_text()
+    for seed in range(3):
+        write_run(tmp_path, "ddpo", seed, status="failed", error="out of memory")
+    comparison = analyse([tmp_path])
+    text = in_terminal(comparison, 200)
+    assert "toy: 3 of 3 runs of ddpo failed; it has no figures" in text
+    assert "… and 52 more" in text
+    write(comparison, tmp_path / "out")
+    markdown = (tmp_path / "out" / "comparison.md").read_text()
+    assert "- toy: 3 of 3 runs of ddpo failed; it has no figures" in markdown
+    assert markdown.count("out of memory") == 3
+    assert markdown.count("is running") == 59

@@ -21,8 +21,8 @@ def test_a_sound_run_is_read_whole(tmp_path: Path) -> None:
     assert runs.evals.height == 5 * 2 * 3
     assert set(runs.evals["measure"]) == {"preference", "gold", "kl"}
     assert runs.metrics["epoch"].to_list() == list(range(1, 21))
-    final = runs.finals.filter(measure="preference", evaluation_set="seen").row(0, named=True)
-    assert (final["epoch"], final["mean"]) == (20, 5.0)
+    final = runs.evals.filter(measure="preference", evaluation_set="seen", epoch=20).row(0, named=True)
+    assert (final["mean"], final["denoiser_forwards"], final["optimizer_steps"]) == (5.0, 200, 40)
     assert final["per_prompt"] == pytest.approx([4.9, 5.0, 5.1])
 
 

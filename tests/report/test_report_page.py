@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rfbench.report import compare
+from rfbench.report import analyse, write
 from tests.report.run_writer import write_run, write_samples
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_samples(ddpo, [HOSTILE, "a dog"])
     write_run(root, "rwr", 0, status="failed", error=HOSTILE)
     page = root / "report.html"
-    compare([root], root / "out", html=page)
+    write(analyse([root]), root / "out", html=page)
     return page
 
 
@@ -165,6 +165,6 @@ def test_hundreds_of_runs_stay_under_the_limit(tmp_path: Path) -> None:
             if seed == 0:
                 write_samples(folder, [f"prompt {i}" for i in range(8)], epochs=range(0, 500, 5), tile=64)
     page = tmp_path / "report.html"
-    compare([tmp_path], tmp_path / "out", html=page)
+    write(analyse([tmp_path]), tmp_path / "out", html=page)
     assert page.stat().st_size < 20_000_000
     assert page.read_text().count("seed-") >= 400

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfbench.report import load, stability
-from rfbench.report.analysis.statistics import curve_statistics
+from rfbench.report import load
+from rfbench.report.analysis.statistics import curve_statistics, stability
 from tests.report.run_writer import write_run
 
 

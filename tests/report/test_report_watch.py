@@ -18,7 +18,7 @@ JUST_THEN = datetime(2026, 1, 1, 0, 0, 10, tzinfo=timezone.utc)
 
 
 def test_a_running_run_shows_reward_drop_and_time_left(tmp_path: Path) -> None:
-    write_run(tmp_path, "prdp", 0, [1.0, 3.0, 2.5], status="running", updated_at=UPDATED)
+    write_run(tmp_path, "prdp", 0, [1.0, 3.0, 2.5], status="running", epochs=20, updated_at=UPDATED)
     (run,) = Watcher([tmp_path]).look(JUST_THEN)
     assert (run.epoch, run.epochs) == (10, 20)
     assert run.rewards == (1.0, 3.0, 2.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from rfbench.report.render.tables import order
+from rfbench.report.frames import order
 
 PANEL = ["suite", "evaluation_set", "seen", "variant"]
 

@@ -12,7 +12,7 @@ from importlib import resources
 import polars as pl
 
 from rfbench.records.format import RunRecord
-from rfbench.report.render.tables import order
+from rfbench.report.frames import order
 
 SOURCE = "Deng et al., PRDP, CVPR 2024 (arXiv 2402.08714v2)"
 BASE = "sd-v1.4"
@@ -34,7 +34,7 @@ COLUMNS = {
 def beside_paper(records: Collection[RunRecord], stability: pl.DataFrame) -> pl.DataFrame:
     """A row per number of the paper that has a counterpart in the runs: paper, measured, gap = measured − paper.
 
-    The base model (measured: the mean first evaluation) stands first in each prompt set: it shows how well the set-up
+    The base model (measured: the median first evaluation) stands first in each prompt set: it shows how well the set-up
     is calibrated before anything is trained. A method of the paper that was not run has no measured value.
     """
     parts = [_rows(suite, reference, stability) for suite, reference in references(records).items()]
@@ -66,7 +66,7 @@ def _rows(suite: str, reference: dict[str, str], stability: pl.DataFrame) -> pl.
     panels = ours.select("suite", "measure", "role", "evaluation_set", "seen").unique()
     paper = _paper_values(reference, panels)
     base = ours.group_by("measure", "evaluation_set").agg(
-        pl.col("start").mean().alias("measured"), pl.lit(BASE).alias("method")
+        pl.col("start").median().alias("measured"), pl.lit(BASE).alias("method")
     )
     final = ours.group_by("measure", "evaluation_set", pl.col("variant").alias("method")).agg(
         pl.col("final").mean().alias("measured")

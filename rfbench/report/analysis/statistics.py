@@ -17,8 +17,8 @@ base model: the first evaluation of every run draws the same images. With best_k
   had been gained, is lost for good and not by chance. Null for a run that did not collapse.
 - queries_to_threshold, seconds_to_threshold: reward queries and training seconds (every phase but evaluation) until
   the curve first reaches `threshold`, with straight lines between evaluations; null if it never does. The threshold is
-  half-way from the base model to the best algorithm's final mean over seeds, one for all algorithms of a suite,
-  measure and prompt set; null where no algorithm ends above the base.
+  half-way from the start to the end of the algorithm that ends highest, means over seeds, one for all algorithms of a
+  suite, measure and prompt set; null where no algorithm ends above the base.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def stability(evals: pl.DataFrame) -> pl.DataFrame:
         columns = (curve[c].cast(pl.Float64) for c in ("epoch", "reward_queries", "mean", "standard_error"))
         rows.append(dict(zip(CURVE_KEY, key, strict=True)) | curve_statistics(*(c.to_numpy() for c in columns)))
     schema = {column: evals.schema[column] for column in CURVE_KEY} | STATISTICS
-    return _with_thresholds(pl.DataFrame(rows, schema=schema), evals).sort(CURVE_KEY)
+    return _with_thresholds(pl.DataFrame(rows, schema=schema).sort(CURVE_KEY), evals).sort(CURVE_KEY)
 
 
 def _with_thresholds(statistics: pl.DataFrame, evals: pl.DataFrame) -> pl.DataFrame:
-    by_algorithm = statistics.group_by(*PANEL, "variant").agg(pl.col("start", "final").mean())
-    half_way = (pl.col("start").mean() + pl.col("final").max()) / 2
-    gained = pl.col("final").max() > pl.col("start").mean()
-    thresholds = by_algorithm.group_by(PANEL).agg(pl.when(gained).then(half_way).alias("threshold"))
+    by_algorithm = statistics.group_by(*PANEL, "variant", maintain_order=True).agg(pl.col("start", "final").mean())
+    best = by_algorithm.sort("final", "variant", descending=[True, False]).unique(PANEL, keep="first")
+    half_way = pl.when(pl.col("final") > pl.col("start")).then((pl.col("start") + pl.col("final")) / 2)
+    thresholds = best.select(*PANEL, half_way.alias("threshold"))
     curve = ["run", "evaluation_set", "measure"]
     points = evals.join(thresholds, on=PANEL).sort("epoch")
     before = [pl.col(c).shift(1).over(curve).alias(f"{c}_before") for c in ("mean", "reward_queries", "seconds")]

@@ -1,4 +1,4 @@
-"""The answer in plain words, per suite: who wins, by how much, is it noise, who collapsed, does it hold elsewhere."""
+"""The answer in plain words, per suite: who wins, by how much, is it noise, at what cost, does it hold elsewhere."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import Any
 
 import polars as pl
 
+from rfbench.report.analysis.contrasts import between, judged, ranked, turned
+from rfbench.report.analysis.curves import BACKWARD_COST, COSTS
+from rfbench.report.analysis.pairs import LOWER_IS_BETTER
 from rfbench.report.analysis.paper import BASE
-from rfbench.report.render.tables import decimals, prompt_set, suites
+from rfbench.report.frames import decimals, prompt_set, suites, thousands
 
 Row = dict[str, Any]
+UNEQUAL_COMPUTE = (
+    1.1  # total compute of two algorithms, one over the other, from which on equal compute is worth a word
+)
 
 
 @dataclass(frozen=True)
@@ -27,94 +33,149 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The frames that a verdict rests on: those of `Comparison`, for one suite."""
+    """The frames that verdicts rest on: those of `Comparison`, by their names."""
 
     estimates: pl.DataFrame
     pairs: pl.DataFrame
+    contrasts: pl.DataFrame
+    curves: pl.DataFrame
     stability: pl.DataFrame
     hacking: pl.DataFrame
     paper: pl.DataFrame
 
+    def of(self, suite: str) -> Evidence:
+        """The rows of one suite."""
+        return Evidence(**{name: frame.filter(pl.col("suite") == suite) for name, frame in vars(self).items()})
 
-def verdicts(estimates: pl.DataFrame, *others: pl.DataFrame) -> list[Verdict]:
-    """One verdict per suite; the frames in the order of `Evidence`."""
-    return [
-        _verdict(suite, Evidence(rows, *(frame.filter(pl.col("suite") == suite) for frame in others)))
-        for suite, rows in suites(estimates)
-    ]
+
+def verdicts(evidence: Evidence) -> list[Verdict]:
+    """One verdict per suite."""
+    return [_verdict(suite, evidence.of(suite)) for suite, _ in suites(evidence.estimates)]
 
 
 def _verdict(suite: str, evidence: Evidence) -> Verdict:
-    training = evidence.estimates.filter(pl.col("role") == "training")
-    if training.is_empty():
+    rows = judged(evidence.estimates)
+    if rows.is_empty():
         return Verdict(suite, "No training reward was evaluated.", ())
-    measure, prompts = training.row(0, named=True)["measure"], training.row(0, named=True)["evaluation_set"]
-    panel = (pl.col("measure") == measure) & (pl.col("evaluation_set") == prompts)
-    finals = training.filter(panel, pl.col("statistic") == "final").sort(
-        "estimate", "variant", descending=[True, False]
-    )
-    digits = decimals([finals["estimate"]])
-    place = f"{measure} on {prompts} prompts"
-    headline = _headline(finals, training.filter(panel), evidence.pairs.filter(panel), place, digits)
+    finals = ranked(rows)
+    place = finals.row(0, named=True)
+    panel = (pl.col("measure") == place["measure"]) & (pl.col("evaluation_set") == place["evaluation_set"])
+    same_set = pl.col("evaluation_set") == place["evaluation_set"]
+    spec = ".3g" if place["measure"] in LOWER_IS_BETTER else f".{decimals([finals['estimate']])}f"
+    training = evidence.estimates.filter(same_set, pl.col("role") == "training")
+    trained = pl.col("measure").is_in(training["measure"].implode()) & same_set
     sentences = [
-        *_leads(finals, evidence.pairs.filter(panel), digits),
-        *_other_prompts(finals, evidence.pairs, measure, prompts, digits),
-        *_collapses(evidence.stability.filter(panel), digits),
-        *_held_out(evidence.hacking.filter(pl.col("evaluation_set") == prompts)),
-        *_speed(training.filter(panel)),
-        *_paper(evidence.paper, digits),
+        *_leads(evidence.contrasts, spec),
+        *_costs(finals, evidence.curves.filter(panel)),
+        *_equal_compute(finals, evidence.pairs.filter(panel), evidence.curves.filter(panel), spec),
+        *_other_prompts(finals, evidence.pairs.filter(pl.col("measure") == place["measure"], ~same_set), spec),
+        *_collapses(evidence.stability.filter(trained), spec),
+        *_held_out(evidence.hacking.filter(same_set)),
+        *_speed(training),
+        *_paper(evidence.paper, spec),
     ]
-    return Verdict(suite, headline, tuple(sentences))
+    return Verdict(suite, _headline(finals, rows, evidence.contrasts, spec), tuple(sentences))
 
 
-def _headline(finals: pl.DataFrame, panel: pl.DataFrame, pairs: pl.DataFrame, place: str, digits: int) -> str:
-    ranked = finals["variant"].to_list()
+def _headline(finals: pl.DataFrame, panel: pl.DataFrame, contrasts: pl.DataFrame, spec: str) -> str:
     first = finals.row(0, named=True)
-    gain = panel.filter(pl.col("variant") == ranked[0], pl.col("statistic") == "gain").row(0, named=True)
+    name, place = first["variant"], f"{first['measure']} on {first['evaluation_set']} prompts"
+    best, beyond = _words(first["measure"])
+    gain = panel.filter(pl.col("variant") == name, pl.col("statistic") == "gain").row(0, named=True)
     seeds = _seeds(finals)
-    if len(ranked) == 1:
-        return f"{ranked[0]} changes {place} by {_signed(gain, digits)} ({seeds}); there is nothing to compare it with."
-    against = {row["other"]: row for row in pairs.filter(pl.col("variant") == ranked[0]).iter_rows(named=True)}
-    final = f"{first['estimate']:.{digits}f}"
-    if any(row["low"] is None for row in against.values()):
-        return f"{ranked[0]} ends highest, {final} in {place}, but with one seed this cannot be told from noise."
-    level = [name for name in ranked[1:] if against[name]["low"] <= 0]
+    if finals.height == 1:
+        return f"{name} changes {place} by {_signed(gain, spec)} ({seeds}); there is nothing to compare it with."
+    final = f"{first['estimate']:{spec}}"
+    if contrasts["told"].null_count():
+        return f"{name} ends {best}, {final} in {place}, but with one seed this cannot be told from noise."
+    level = contrasts.filter(~pl.col("told"))["other"].to_list()
     if level:
-        return f"No clear winner: {_and([ranked[0], *level])} cannot be told apart in {place} ({seeds})."
-    lead = _lead(against[ranked[1]], digits)
-    if gain["low"] is not None and gain["low"] <= 0:
-        return f"{ranked[0]} ends highest in {place}, {lead} above {ranked[1]}, but not above the base model ({seeds})."
-    return f"{ranked[0]} wins: it ends at {final} in {place}, {lead} above {ranked[1]}, the next best ({seeds})."
+        return f"No clear winner: {_and([name, *level])} cannot be told apart in {place} ({seeds})."
+    second = contrasts.row(0, named=True)
+    lead = f"{_lead(second, spec)} {beyond} {second['other']}"
+    if gain["low"] is not None and not _improved(gain):
+        return f"{name} ends {best} in {place}, {lead}, but not {beyond} the base model ({seeds})."
+    return f"{name} wins: it ends at {final} in {place}, {lead}, the next best ({seeds})."
 
 
-def _leads(finals: pl.DataFrame, pairs: pl.DataFrame, digits: int) -> list[str]:
-    """How far the first is above every other; nothing with one seed, or where the headline says it of the only one."""
-    first = finals["variant"][0]
-    rows = pairs.filter(pl.col("variant") == first).to_dicts()
-    if any(row["low"] is None for row in rows) or (len(rows) < 2 and all(row["low"] > 0 for row in rows)):
+def _words(measure: str) -> tuple[str, str]:
+    return ("lowest", "below") if measure in LOWER_IS_BETTER else ("highest", "above")
+
+
+def _improved(gain: Row) -> bool:
+    return gain["high"] < 0 if gain["measure"] in LOWER_IS_BETTER else gain["low"] > 0
+
+
+def _leads(contrasts: pl.DataFrame, spec: str) -> list[str]:
+    """How far the first is ahead of each; nothing with one seed, or where the headline says it of the only one."""
+    if contrasts["told"].null_count() or (contrasts.height < 2 and contrasts["told"].all()):
         return []
-    leads = [f"{row['other']} {_lead(row, digits)}{'' if row['low'] > 0 else ' (may be noise)'}" for row in rows]
-    return [f"The lead of {first} over the others: {', '.join(leads)}."]
+    leads = [
+        f"{row['other']} {_lead(row, spec)}{'' if row['told'] else ' (may be noise)'}"
+        for row in contrasts.iter_rows(named=True)
+    ]
+    corrected = f", in intervals corrected for {contrasts.height} comparisons" if contrasts.height > 1 else ""
+    return [f"The lead of {contrasts['variant'][0]} over the others{corrected}: {', '.join(leads)}."]
 
 
-def _other_prompts(finals: pl.DataFrame, pairs: pl.DataFrame, measure: str, prompts: str, digits: int) -> list[str]:
+def _costs(finals: pl.DataFrame, curves: pl.DataFrame) -> list[str]:
+    """What a run of the first two cost; nothing where no run recorded it."""
+    texts = []
+    for name in finals["variant"][:2]:
+        spent = curves.filter(pl.col("variant") == name).row(-1, named=True)
+        if any(spent[cost] is None for cost in COSTS):
+            continue
+        passes = f"{thousands(spent['denoiser_forwards'])} forwards, {thousands(spent['denoiser_backwards'])} backwards"
+        texts.append(
+            f"{name} {passes}, {thousands(spent['optimizer_steps'])} optimizer steps, {spent['seconds']:,.0f} s"
+        )
+    return [f"Cost of a run: {'; '.join(texts)}."] * bool(texts)
+
+
+def _equal_compute(finals: pl.DataFrame, pairs: pl.DataFrame, curves: pl.DataFrame, spec: str) -> list[str]:
+    """Against those that spend less or more of the denoiser's time: who is ahead when both have spent the same."""
+    if finals.height < 2:
+        return []
+    ends = curves.group_by("variant").agg(pl.all().last())
+    compute = (pl.col("denoiser_forwards") + BACKWARD_COST * pl.col("denoiser_backwards")).alias("compute")
+    total = dict(ends.select("variant", compute).iter_rows())
+    first = finals["variant"][0]
+    texts: dict[str, list[str]] = {"ahead of": [], "behind": [], "level with": []}
+    for other in finals["variant"][1:]:
+        row = between(pairs, first, other)
+        if row["equal_compute"] and max(total[first], total[other]) > UNEQUAL_COMPUTE * row["equal_compute"]:
+            equal = {"difference": row["equal_difference"], "low": row["equal_low"], "high": row["equal_high"]}
+            lead = _ahead(row | equal)
+            told = lead["low"] is not None and (lead["low"] > 0 or lead["high"] < 0)
+            place = "level with" if not told else "ahead of" if lead["lead"] > 0 else "behind"
+            texts[place].append(f"{other} ({_lead(lead, spec)})")
+    found = [f"{place} {', '.join(others)}" for place, others in texts.items() if others]
+    return [f"At equal compute, a backward pass counted as two forward ones, {first} is {'; '.join(found)}."] * bool(
+        found
+    )
+
+
+def _ahead(row: Row) -> Row:
+    """A row of `pairs` as a lead: positive where its first algorithm is the better one."""
+    found = turned(row, "difference", "low", "high") if row["measure"] in LOWER_IS_BETTER else row
+    return {"lead": found["difference"], "low": found["low"], "high": found["high"]}
+
+
+def _other_prompts(finals: pl.DataFrame, elsewhere: pl.DataFrame, spec: str) -> list[str]:
     """How the lead over the runner-up fares on every other prompt set."""
     if finals.height < 2:
         return []
     first, second = finals["variant"][0], finals["variant"][1]
-    elsewhere = pairs.filter(
-        pl.col("measure") == measure,
-        pl.col("evaluation_set") != prompts,
-        pl.col("variant").is_in([first, second]) & pl.col("other").is_in([first, second]),
-    )
     holds: list[str] = []
     sentences = []
-    for row in elsewhere.iter_rows(named=True):
+    both = elsewhere.filter(pl.col("variant").is_in([first, second]) & pl.col("other").is_in([first, second]))
+    for row in both.iter_rows(named=True):
         if row["difference"] == 0:
             sentences.append(f"On {prompt_set(row)} prompts {row['variant']} and {row['other']} end equal.")
             continue
-        lead = _lead(row, digits)
-        noise = row["low"] is None or row["low"] <= 0
+        ahead = _ahead(row)
+        lead = _lead(ahead, spec)
+        noise = ahead["low"] is None or ahead["low"] <= 0
         if row["variant"] == first and not noise:
             holds.append(f"{lead} on {prompt_set(row)}")
         else:
@@ -129,7 +190,7 @@ def _other_prompts(finals: pl.DataFrame, pairs: pl.DataFrame, measure: str, prom
     return sentences
 
 
-def _collapses(stability: pl.DataFrame, digits: int) -> list[str]:
+def _collapses(stability: pl.DataFrame, spec: str) -> list[str]:
     sentences, steady = [], []
     for (algorithm,), runs in stability.sort("variant").group_by("variant", maintain_order=True):
         epochs = runs["collapse_epoch"].drop_nulls()
@@ -140,7 +201,7 @@ def _collapses(stability: pl.DataFrame, digits: int) -> list[str]:
         when = f"epoch {earliest}" if earliest == latest else f"epochs {earliest} to {latest}"
         sentences.append(
             f"{algorithm} collapsed in {len(epochs)} of {_count(runs.height, 'seed')}, at {when}; "
-            f"its largest drop from the best was {worst:.{digits}f}."
+            f"its largest drop from the best was {worst:{spec}}."
         )
     if not sentences:
         return [f"No run of any algorithm collapsed ({_count(stability.height, 'run')})."]
@@ -157,10 +218,10 @@ def _held_out(hacking: pl.DataFrame) -> list[str]:
     }
     sentences = []
     for block in hacking.partition_by("measure", maintain_order=True):
-        digits = min(decimals([block["estimate"]]), 4)
+        spec = f".{min(decimals([block['estimate']]), 4)}f"
         for verdict, text in texts.items():
             rows = block.filter(verdict=verdict).sort("estimate", descending=True).iter_rows(named=True)
-            changes = ", ".join(f"{row['variant']} {_signed(row, digits)}" for row in rows)
+            changes = ", ".join(f"{row['variant']} {_signed(row, spec)}" for row in rows)
             sentences += [text.format(measure=block["measure"][0], changes=changes)] if changes else []
     return sentences
 
@@ -179,24 +240,23 @@ def _speed(panel: pl.DataFrame) -> list[str]:
     return [f"{text}; never: {', '.join(never)}." if never else f"{text}."]
 
 
-def _paper(paper: pl.DataFrame, digits: int) -> list[str]:
+def _paper(paper: pl.DataFrame, spec: str) -> list[str]:
     base = paper.filter(pl.col("method") == BASE, pl.col("measured").is_not_null())
     gaps = [
-        f"{row['measured']:.{digits}f} against {row['paper']:.{digits}f} ({row['gap']:+.{digits}f})"
-        f" on {prompt_set(row)}"
+        f"{row['measured']:{spec}} against {row['paper']:{spec}} ({row['gap']:+{spec}}) on {prompt_set(row)}"
         for row in base.iter_rows(named=True)
     ]
     return [f"The base model, here against the paper: {', '.join(gaps)}."] if gaps else []
 
 
-def _signed(row: Row, digits: int) -> str:
-    """'+0.68 [0.55, 0.82]'."""
-    value = f"{row['estimate']:+.{digits}f}"
-    return value if row["low"] is None else f"{value} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+def _signed(row: Row, spec: str) -> str:
+    """'+0.68 [0.55, 0.82]', in a number format such as '.2f'."""
+    value = f"{row['estimate']:+{spec}}"
+    return value if row["low"] is None else f"{value} [{row['low']:{spec}}, {row['high']:{spec}}]"
 
 
-def _lead(pair: Row, digits: int) -> str:
-    return _signed(pair | {"estimate": pair["difference"]}, digits)
+def _lead(row: Row, spec: str) -> str:
+    return _signed(row | {"estimate": row["lead"]}, spec)
 
 
 def _seeds(finals: pl.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""The headline tables: per reward a row per algorithm, its gains with their intervals, and how many runs collapsed."""
+"""The headline tables: per reward a row per algorithm, its gains with their intervals, who collapsed, and the cost."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from typing import Any
 
 import polars as pl
 
-from rfbench.report.render.tables import decimals, markdown_row, order, plain, prompt_set, suites
+from rfbench.report.frames import decimals, order, prompt_set, suites
+from rfbench.report.render.tables import COSTS, cost_cells, markdown_row, plain
 
 
-def to_markdown(estimates: pl.DataFrame) -> str:
-    """Every headline table of `estimates.estimate`, under headings."""
+def to_markdown(estimates: pl.DataFrame, curves: pl.DataFrame) -> str:
+    """Every headline table of `estimates.estimate` and `curves.mean_curves`, under headings."""
     parts = []
     for suite, rows in suites(order(estimates)):
         parts.append(f"## {plain(suite)}: gains over the base model, with 95 % intervals\n")
-        parts += [f"{plain(measure)}:\n\n{table}\n" for measure, table in tables(rows)]
+        found = tables(rows, curves.filter(pl.col("suite") == suite))
+        parts += [f"{plain(measure)}:\n\n{table}\n" for measure, table in found]
     return "\n".join(parts)
 
 
-def tables(rows: pl.DataFrame) -> Iterator[tuple[str, str]]:
-    """(reward, its table as Markdown) of one suite's `estimates.estimate`, the training reward first.
+def tables(rows: pl.DataFrame, curves: pl.DataFrame) -> Iterator[tuple[str, str]]:
+    """(reward, its table as Markdown) of one suite's `estimates.estimate`, the training reward first, with its costs.
 
     Algorithms stand by their gain on the first prompt set. Gains are final less base model, with 95 % intervals over
     seeds and prompts. A run has collapsed if this reward's curve on that prompt set has; the KL from the base model, in
-    nats, is on it too.
+    nats, is on it too. Costs are those of a whole run (`curves.mean_curves`).
     """
     gains = rows.filter(pl.col("role") != "diagnostic", statistic="gain")
+    spent = _by_algorithm(curves.group_by("variant", maintain_order=True).last())
     for block in gains.partition_by("measure", maintain_order=True):
         measure, first = block["measure"][0], block["evaluation_set"][0]
         sets = block.unique("evaluation_set", maintain_order=True).to_dicts()
@@ -34,14 +37,17 @@ def tables(rows: pl.DataFrame) -> Iterator[tuple[str, str]]:
         by_set = {s["evaluation_set"]: _by_algorithm(block.filter(evaluation_set=s["evaluation_set"])) for s in sets}
         collapsed = _by_algorithm(rows.filter(measure=measure, evaluation_set=first, statistic="collapsed"))
         kl = _by_algorithm(rows.filter(measure="kl", evaluation_set=first, statistic="final"))
-        lines = [["variant", "seeds", *(f"gain, {prompt_set(s)}" for s in sets), "KL, nats", "collapsed"]]
-        lines.append(["---", *["---:"] * (len(sets) + 3)])
+        costs = COSTS if block["role"][0] == "training" else []
+        lines = [["variant", "seeds", *(f"gain, {prompt_set(s)}" for s in sets), "KL, nats", "collapsed", *costs]]
+        lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
         for algorithm in sorted(by_set[first], key=lambda name: -by_set[first][name]["estimate"]):
             seeds = collapsed[algorithm]["seeds"]
             cells = [_gain(by_set[s["evaluation_set"]].get(algorithm), digits) for s in sets]
             divergence = f"{kl[algorithm]['estimate']:.0f}" if algorithm in kl else "–"
             lost = f"{collapsed[algorithm]['estimate'] * seeds:.0f} of {seeds}"
-            lines.append([algorithm, str(seeds), *cells, divergence, lost])
+            lines.append(
+                [algorithm, str(seeds), *cells, divergence, lost, *(cost_cells(spent[algorithm]) if costs else [])]
+            )
         heading = f"{measure} ({block['role'][0]})"
         yield heading, "\n".join(markdown_row([plain(cell) for cell in line]) for line in lines)
 

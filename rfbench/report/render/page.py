@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +16,20 @@ from rfbench.report.render.colours import COLOURS, LOOKS, looks
 from rfbench.report.render.gallery import Gallery, galleries
 from rfbench.report.render.page_tables import PageTable, runs_table, suite_tables
 from rfbench.report.render.plots import COLUMN_WIDTH, INK
-from rfbench.report.render.terminal import MOST_NOTES
 
 if TYPE_CHECKING:
     from rfbench.report.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot of one suite, as it was written."""
+
+    suite: str
+    name: str
+    caption: str
+    png: Path
+    svg: Path
 
 
 @dataclass(frozen=True)
@@ -32,13 +43,13 @@ class Section:
     gallery: Gallery | None
 
 
-def write_page(found: Comparison, path: Path) -> Path:
-    """Write the page of a comparison to `path`. Every text from a run is escaped."""
+def write_page(found: Comparison, drawn: Sequence[Plot], path: Path) -> Path:
+    """Write the page of a comparison, with the plots drawn of it, to `path`. Every text from a run is escaped."""
     by_suite = {gallery.suite: gallery for gallery in galleries(found.runs.runs)}
     sections: list[Section] = []
     for verdict in found.verdicts:
-        drawn = [plot for plot in found.plots if plot.suite == verdict.suite]
-        plots = [(plot.caption, *inline_svg(plot.svg, f"p{len(sections)}-{i}-")) for i, plot in enumerate(drawn)]
+        of_suite = [plot for plot in drawn if plot.suite == verdict.suite]
+        plots = [(plot.caption, *inline_svg(plot.svg, f"p{len(sections)}-{i}-")) for i, plot in enumerate(of_suite)]
         tables = suite_tables(found, verdict.suite)
         sections.append(Section(verdict.suite, verdict, tables, plots, by_suite.get(verdict.suite)))
     environment = Environment(
@@ -51,8 +62,7 @@ def write_page(found: Comparison, path: Path) -> Path:
     marks = {name: LOOKS.index(look) for name, look in looks(found.considered["variant"]).items()}
     html = environment.get_template("page.html").render(
         sections=sections,
-        notes=found.notes[:MOST_NOTES],
-        more_notes=max(0, len(found.notes) - MOST_NOTES),
+        notes=found.notes.shown(),
         runs=runs_table(found.considered),
         compared=found.runs.runs.height,
         marks=marks,

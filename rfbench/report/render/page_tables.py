@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from rfbench.report.analysis.estimates import CELL
 from rfbench.report.analysis.paper import SOURCE
-from rfbench.report.render.tables import PAPER_HEADINGS, decimals, order, paper_cells, prompt_set
+from rfbench.report.frames import CELL, decimals, order, prompt_set
+from rfbench.report.render.tables import PAPER_HEADINGS, paper_cells
 
 if TYPE_CHECKING:
     from rfbench.report.comparison import Comparison
@@ -158,7 +158,8 @@ def _pairs(pairs: pl.DataFrame, digits: dict[str, int]) -> PageTable:
         Column("told from noise", "whether the 95 % interval of the difference excludes 0", False),
         Column("chance to end higher", "share of pairs of runs in which the first ends higher (Mann-Whitney)"),
     ]
-    return PageTable("Pair by pair", "The algorithm that ends higher comes first.", columns, rows)
+    note = "The algorithm that ends better comes first. Plain 95 % intervals, not corrected for the number of pairs."
+    return PageTable("Pair by pair", note, columns, rows)
 
 
 def _hacking(hacking: pl.DataFrame, digits: dict[str, int]) -> PageTable:

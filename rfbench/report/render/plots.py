@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from rfbench.report.frames import order, prompt_set
 from rfbench.report.render.colours import Look, looks
-from rfbench.report.render.tables import order, prompt_set
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

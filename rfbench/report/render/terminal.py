@@ -1,4 +1,4 @@
-"""The comparison for a terminal 80 columns wide."""
+"""The comparison for a terminal 80 columns wide: notes, a short table of each suite, and at the end the verdicts."""
 
 from __future__ import annotations
 
@@ -12,51 +12,54 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from rfbench.report.analysis.contrasts import judged, ranked
 from rfbench.report.analysis.paper import SOURCE
-from rfbench.report.render.tables import HEADINGS, PAPER_HEADINGS, caption, cells, paper_cells, suites
+from rfbench.report.frames import decimals, prompt_set, suites
+from rfbench.report.render.tables import COSTS, PAPER_HEADINGS, cost_cells, paper_cells
 
 if TYPE_CHECKING:
     from rfbench.report.comparison import Comparison
 
-MOST_NOTES = 40
-CELL_WIDTH = 13  # "0.6870±0.0100": what fits four times beside an algorithm's name
+MOST_DETAILS, MOST_SENTENCES = 10, 5
 
 
-def render_comparison(comparison: Comparison) -> RenderableType:
-    """Everything that `rfbench compare` says: the verdict, the tables, the paper beside them, and notes."""
-    parts: list[RenderableType] = []
-    for verdict in comparison.verdicts:
+def render_comparison(found: Comparison) -> RenderableType:
+    """Everything that `rfbench compare` says, its verdict last."""
+    parts: list[RenderableType] = [Text(note, style="yellow") for note in found.notes.shown(MOST_DETAILS)]
+    for suite, estimates in suites(found.estimates):
+        rows = judged(estimates)
+        if not rows.is_empty():
+            parts.append(render_suite(rows, found.curves.filter(pl.col("suite") == suite)))
+    if found.paper.height:
+        parts.append(render_paper(found.paper))
+    for verdict in found.verdicts:
         parts.append(Text(f"{verdict.suite}: {verdict.headline}", style="bold"))
-        parts += [Padding(Text(f"- {sentence}"), (0, 0, 0, 2)) for sentence in verdict.sentences]
-        parts.append(Text())
-    parts.append(render(comparison.table))
-    if comparison.paper.height:
-        parts.append(render_paper(comparison.paper))
-    parts += [Text(note, style="yellow") for note in comparison.notes[:MOST_NOTES]]
-    if len(comparison.notes) > MOST_NOTES:
-        parts.append(Text(f"… and {len(comparison.notes) - MOST_NOTES} more", style="yellow"))
+        parts += [Padding(Text(f"- {sentence}"), (0, 0, 0, 2)) for sentence in verdict.sentences[:MOST_SENTENCES]]
+    if any(len(verdict.sentences) > MOST_SENTENCES for verdict in found.verdicts):
+        parts.append(Text("The rest of the verdict is in comparison.md.", style="dim"))
     return Group(*parts)
 
 
-def render(summary: pl.DataFrame) -> RenderableType:
-    """The short table (`tables.summarise`): a block per measure and prompt set."""
-    parts: list[RenderableType] = []
-    for suite, rows in suites(summary):
-        parts.append(Text(suite, style="bold"))
-        parts += [_render_block(block) for block in rows.partition_by("measure", "evaluation_set", maintain_order=True)]
-        parts.append(Text(caption(rows) + "\n", style="dim"))
-    return Group(*parts)
-
-
-def _render_block(block: pl.DataFrame) -> Table:
-    shown = cells(block, CELL_WIDTH + 2)  # the spaces around ± are taken out
-    title = Text(f"{shown[0][0]} on {shown[0][1]} prompts")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+def render_suite(rows: pl.DataFrame, curves: pl.DataFrame) -> Table:
+    """What one suite is judged by (`contrasts.judged`), with its gain over the base model and what a run cost."""
+    finals = ranked(rows)
+    first = finals.row(0, named=True)
+    changes = rows.filter(pl.col("statistic") == "gain")
+    digits = max(0, decimals([changes["estimate"]]) - 1)
+    gains = {row["variant"]: row for row in changes.iter_rows(named=True)}
+    ends = curves.group_by("variant").agg(pl.all().last())
+    spent = {row["variant"]: row for row in ends.iter_rows(named=True)}
+    title = Text(f"{first['suite']}: {first['measure']} on {prompt_set(first)} prompts")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("variant", min_width=10, overflow="fold")
-    for heading in ("seeds", *HEADINGS.values()):
+    for heading in ("final", "gain", *COSTS):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in shown:
-        table.add_row(*(escape(cell.replace(" ± ", "±")) for cell in row[2:]))
+    for row in finals.iter_rows(named=True):
+        gain = gains[row["variant"]]
+        text = f"{gain['estimate']:+.{digits}f}"
+        text += "" if gain["low"] is None else f" [{gain['low']:.{digits}f}, {gain['high']:.{digits}f}]"
+        cells = [row["variant"], f"{row['estimate']:.{digits}f}", text, *cost_cells(spent[row["variant"]])]
+        table.add_row(*map(escape, cells))
     return table
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from rfbench.report.frames import order, prompt_set
 from rfbench.report.render.plots import (
     BASE_LINE,
     COLUMN_WIDTH,
@@ -17,7 +18,6 @@ from rfbench.report.render.plots import (
     panel_title,
     wrapped,
 )
-from rfbench.report.render.tables import order, prompt_set
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

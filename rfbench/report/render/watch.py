@@ -18,8 +18,8 @@ from rich.text import Text
 
 from rfbench.records.pace import EPOCH_SECONDS, duration, seconds_left
 from rfbench.report.analysis.statistics import curve_statistics
+from rfbench.report.frames import decimals, order
 from rfbench.report.load import Runs, find_run_folders, load
-from rfbench.report.render.tables import decimals, order
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 16

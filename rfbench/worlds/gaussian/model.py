@@ -85,6 +85,16 @@ class Gaussian(Model):
                 f"sampler.guidance_scale is {suite.sampler.guidance_scale:g}, but the gaussian world has no "
                 "unconditional prompt; use --set sampler.guidance_scale=1"
             )
+        if suite.finetune.method == "lora":
+            raise InputError(
+                "finetune.method is 'lora', but the gaussian world's denoiser takes no adapters; "
+                "use --set finetune.method=full"
+            )
+        if suite.compute.gradient_checkpointing:
+            raise InputError(
+                "compute.gradient_checkpointing is on, but the gaussian world's denoiser has no activations to compute "
+                "again; use --set compute.gradient_checkpointing=false"
+            )
         _check_chain(schedule_of(world.noise_schedule(), suite.sampler))
 
     @classmethod

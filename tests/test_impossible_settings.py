@@ -147,6 +147,9 @@ def test_gradient_checkpointing_needs_a_denoiser_that_has_it() -> None:
     [
         ({"evaluation": {"held_out_rewards": [{"name": "shapes-gold"}]}},
          r"held_out_rewards.0 \(shapes-gold\) does not take the prompts of evaluation.sets.seen: .*use prompts of the"),
+        ({"evaluation": {"held_out_rewards": [{"name": "weighted-sum", "terms": [
+            {"name": "jpeg-compressibility", "weight": 1}, {"name": "shapes-gold", "weight": 1}]}]}},
+         r"held_out_rewards.0 \(shapes-gold\) does not take the prompts of evaluation.sets.seen"),
         ({"evaluation": {"held_out_rewards": [{"name": "shapes-gold-all"}]}}, "prompts of the set 'shapes', or leave"),
         ({"reward": {"name": "shapes-gold"}}, r"reward \(shapes-gold\) does not take the prompts of prompts.train"),
     ],
@@ -160,7 +163,8 @@ def test_rewards_that_do_not_take_the_prompts(suite: Suite, changes: dict[str, A
 
 def test_models_that_do_not_take_the_prompts(prompt_file: Path) -> None:
     files = f'prompts.train={{name="file", path="{prompt_file}"}}'
-    suite = load_suite("optimum-gaussian", [files, *GAUSSIAN, "algorithms.prdp.images_per_prompt=2"])
+    small = ["algorithms.prdp.images_per_prompt=2", "evaluation.sets.seen.num_prompts=4"]
+    suite = load_suite("optimum-gaussian", [files, *GAUSSIAN, *small])
     with pytest.raises(InputError, match=r"model \(gaussian\) does not take .*: the gaussian world has no prompt 'a"):
         make_plan(suite, "prdp", seed=0)
 

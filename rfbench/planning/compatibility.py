@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import product
 
 import torch
 
@@ -38,11 +39,12 @@ def check_components(suite: Suite, components: SuiteComponents) -> None:
     model = components.model
     model.cls.check_suite(model.config, suite)
     for where, reward in components.rewards().items():
-        if reward.cls.image_kind not in (None, model.cls.image_kind):
-            raise InputError(
-                f"{where}: {reward.name} scores {reward.cls.image_kind}, but the model {model.name} makes "
-                f"{model.cls.image_kind}; use a reward of the model's own world"
-            )
+        for part in reward.parts():
+            if part.cls.image_kind not in (None, model.cls.image_kind):
+                raise InputError(
+                    f"{where}: {part.name} scores {part.cls.image_kind}, but the model {model.name} makes "
+                    f"{model.cls.image_kind}; use a reward of the model's own world"
+                )
     if suite.finetune.method == "lora" or suite.compute.gradient_checkpointing:
         _try_policy(suite, model)
 
@@ -56,8 +58,8 @@ def check_prompts(
     readers = {"model": (components.model, training | evaluation)}
     for where, reward in components.rewards().items():
         readers[where] = (reward, training | evaluation if where == "reward" else evaluation)
-    for where, (part, sets) in readers.items():
-        for name, these in sets.items():
+    for where, (component, sets) in readers.items():
+        for part, (name, these) in product(component.parts(), sets.items()):
             try:
                 part.cls.check_prompts(part.config, these)
             except InputError as error:

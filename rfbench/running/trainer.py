@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rfbench.core.processes import Processes
 from rfbench.core.rollout import Rollout
-from rfbench.errors import InputError, RfbenchError
+from rfbench.errors import InputError, InterfaceError, RfbenchError
 from rfbench.planning.plan import Plan
 from rfbench.planning.prompt_counts import count_prompts, remarks
 from rfbench.records.format import FORMAT, EpochRecord, EvaluationRecord, RunRecord, Status
@@ -138,7 +138,7 @@ class _Training:
             self._record("metrics", record)
         self._progress.epoch(record)
         if not run.learner.had_gradient:
-            why = "every prompt's rewards are equal" if not record["reward_std_within_prompt"] else "no loss had one"
+            why = "every prompt's rewards are equal" if not record.reward_std_within_prompt else "no loss had one"
             self._progress.note(f"epoch {self._epoch}: nothing was learned, since there was no gradient: {why}")
         if clip_range is not None and start_error is not None and start_error > START_ERROR_WARNING * clip_range:
             self._progress.note(

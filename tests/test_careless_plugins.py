@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rfbench.core.algorithm import Algorithm, Cost
+from rfbench.core.algorithm import Algorithm, Cost, check_metrics
 from rfbench.core.learner import Learner
 from rfbench.core.reward import begin, score
 from rfbench.core.rollout import Rollout
@@ -110,15 +109,11 @@ def test_an_algorithm_that_changes_none_of_it_finishes(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("name", sorted(RESERVED))
 def test_metrics_cannot_take_the_names_of_rfbenchs_own(name: str) -> None:
-    from rfbench.core.algorithm import check_metrics
-
     with pytest.raises(InterfaceError, match=f"the metric '{name}', a name that rfbench itself records"):
         check_metrics({"loss": 1.0, name: 99.0}, "it")
 
 
 def test_a_metric_too_large_for_a_float_is_not_finite() -> None:
-    from rfbench.core.algorithm import check_metrics
-
     with pytest.raises(NonFiniteError, match="'huge'"):
         check_metrics({"huge": 10**400}, "it")
 
@@ -226,23 +221,19 @@ def test_a_reward_that_changes_the_images(call: Any, dtype: torch.dtype) -> None
         call(Blackens(), "dark", images, ["a", "b"], "epoch 1", 0)
 
 
-def _entry(distribution: str, value: str, folder: Path) -> EntryPoint:
-    """As importlib finds it in an installed package."""
-    from importlib.metadata import PathDistribution
-
+def _install(distribution: str, value: str, folder: Path) -> None:
+    """What pip leaves of a package that brings an algorithm ddpo."""
     info = folder / f"{distribution.replace('-', '_')}-9.9.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 9.9\n")
     (info / "entry_points.txt").write_text(f"[rfbench.algorithms]\nddpo = {value}\n")
-    (entry,) = PathDistribution(info).entry_points
-    return entry
 
 
 @pytest.mark.parametrize("other", ["zz-other-ddpo", "aa-other-ddpo"])
 def test_two_packages_with_one_name(
     other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _entry(other, "otherddpo:Mine", tmp_path)
+    _install(other, "otherddpo:Mine", tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     assert rfbench("run", "ddpo", "--suite", "optimum-gaussian", "--out", tmp_path / "out") == 2
     said = " ".join(capsys.readouterr().err.split())

@@ -63,7 +63,7 @@ class Mine(Algorithm):
 
 def run_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parts: Any) -> dict[str, Any]:
     """Trains a ``Mine`` with these members, which must raise; the record that it leaves."""
-    monkeypatch.setitem(registry._from_files["algorithms"], "mine", type("Mine", (Mine,), parts))
+    monkeypatch.setitem(registry._registered["algorithms"], "mine", type("Mine", (Mine,), parts))
     train(make_plan(load_suite("optimum-gaussian", SHORT), "mine", seed=0), tmp_path, Quiet())
     return _record(tmp_path)
 
@@ -109,7 +109,7 @@ def test_an_algorithm_that_changes_none_of_it_finishes(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("name", sorted(RESERVED))
 def test_metrics_cannot_take_the_names_of_rfbenchs_own(name: str) -> None:
-    with pytest.raises(InterfaceError, match=f"the metric '{name}', a name that rfbench itself records"):
+    with pytest.raises(InterfaceError, match=f"the metric '{name}': that name is rfbench's own"):
         check_metrics({"loss": 1.0, name: 99.0}, "it")
 
 

@@ -126,7 +126,7 @@ def test_names_with_markup_are_shown_as_they_are(tmp_path: Path, capsys: pytest.
     assert rfbench("run", "prdp", "--suite", "optimum-gaussian", "--out", tmp_path, "--dry-run", *arguments) == 0
     assert "prdp on [red], 1 epochs" in capsys.readouterr().out
     assert rfbench("show", "optimum-gaussian", "--set", "name=[red]") == 0
-    assert "[red] version" in capsys.readouterr().out
+    assert 'name = "[red]"' in capsys.readouterr().out
 
 
 def test_seeds_are_not_negative() -> None:

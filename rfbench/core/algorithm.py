@@ -32,18 +32,14 @@ def check_metrics(metrics: Any, where: str) -> dict[str, float]:
     """What ``update`` returned, if that is finite numbers by name; an error that starts with ``where`` if not."""
     if not isinstance(metrics, dict):
         raise InterfaceError(f"{where} returned {type(metrics).__name__} from update; it must return a dict of numbers")
-    taken = sorted(RESERVED.intersection(metrics))
-    if taken:
-        raise InterfaceError(
-            f"{where} returned the metric {taken[0]!r}, a name that rfbench itself records; call it otherwise, such as "
-            f"'my_{taken[0]}'"
-        )
     for name, value in metrics.items():
         if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, int | float):
             raise InterfaceError(
                 f"{where} returned the metric {name!r} = {value!r} ({type(value).__name__}); "
                 "metrics are plain numbers by name, such as float(tensor)"
             )
+        if name in RESERVED:
+            raise InterfaceError(f"{where} returned the metric {name!r}: that name is rfbench's own; use another")
         if not abs(value) <= sys.float_info.max:  # an integer may be larger, and NaN is not
             raise NonFiniteError(f"{where} returned the metric {name!r} = {value}")
     return metrics

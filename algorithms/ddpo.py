@@ -25,6 +25,7 @@ from torch import Tensor
 from rfbench.core.algorithm import Algorithm, Cost, RolloutNeeds
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout
+from rfbench.errors import InputError
 from rfbench.suite.settings import Settings
 
 
@@ -34,8 +35,8 @@ class DDPOConfig(Settings):
     clip_range: float = Field(1e-4, gt=0, description="c of the ratio; to first order in nats per latent dimension")
     advantage: Literal["per-prompt", "group", "batch"] = Field("per-prompt", description="whose mean and std")
     advantage_clip: float = Field(5.0, gt=0, description="a, in standard deviations of the reward")
-    buffer_size: int = Field(32, ge=1, description="rewards kept for each prompt")
-    min_count: int = Field(16, ge=1, description="rewards that a buffer must hold before its statistics are used")
+    buffer_size: int = Field(32, ge=2, description="rewards kept for each prompt")
+    min_count: int = Field(16, ge=2, description="rewards that a buffer must hold before its statistics are used")
     updates_per_epoch: int = Field(1, ge=1, description="optimiser steps per epoch, each on its share of the images")
 
 
@@ -59,6 +60,30 @@ class DDPO(Algorithm):
     @property
     def clip_range(self) -> float | None:
         return self.config.clip_range
+
+    @classmethod
+    def check(cls, config: DDPOConfig, num_prompts: int, images_per_prompt: int, num_steps: int) -> None:
+        num_images = num_prompts * images_per_prompt
+        if config.advantage == "group" and images_per_prompt == 1:
+            raise InputError(
+                "config.advantage is 'group', but images_per_prompt is 1: one reward has no spread, and every "
+                "advantage would be 0; use images_per_prompt=2 or more, or config.advantage=batch"
+            )
+        if config.advantage == "batch" and num_images == 1:
+            raise InputError(
+                "config.advantage is 'batch', but an epoch has 1 image: every advantage would be 0; use 2 or more "
+                "reward queries per epoch"
+            )
+        if config.advantage == "per-prompt" and config.min_count > config.buffer_size:
+            raise InputError(
+                f"config.min_count is {config.min_count}, but config.buffer_size {config.buffer_size}: no buffer would "
+                f"ever be used; use config.min_count={config.buffer_size} or less, or config.advantage=batch"
+            )
+        if config.updates_per_epoch > num_images:
+            raise InputError(
+                f"config.updates_per_epoch is {config.updates_per_epoch}, but an epoch has {num_images} images, which "
+                f"they share; use config.updates_per_epoch={num_images} or fewer"
+            )
 
     def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:
         pairs = num_prompts * images_per_prompt * num_steps

@@ -27,6 +27,7 @@ from torch import Tensor
 from rfbench.core.algorithm import Algorithm, Cost, RolloutNeeds
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout
+from rfbench.errors import InputError
 from rfbench.suite.settings import Settings
 
 
@@ -44,6 +45,11 @@ class RWRConfig(Settings):
     percentile: float = Field(90.0, ge=0, lt=100, description="sparse: the reward's percentile from which images count")
     guided: bool = Field(False, description="fit the guided prediction, the gradient through both branches")
     updates_per_epoch: int = Field(10, ge=1, description="optimiser steps per epoch, each with one (t, eps) per image")
+
+
+def _contests(config: RWRConfig, num_prompts: int, images_per_prompt: int) -> tuple[int, int]:
+    """How many sets of images an epoch has whose rewards are compared, and how many images each."""
+    return (1, num_prompts * images_per_prompt) if config.over == "epoch" else (num_prompts, images_per_prompt)
 
 
 def softmax_weights(rewards: Tensor, inverse_temperature: float, standardise: bool) -> Tensor:
@@ -73,10 +79,23 @@ class RWR(Algorithm):
     rollout_needs = RolloutNeeds(trajectories=False, off_policy=True)
     config: RWRConfig
 
+    @classmethod
+    def check(cls, config: RWRConfig, num_prompts: int, images_per_prompt: int, num_steps: int) -> None:
+        _, competing = _contests(config, num_prompts, images_per_prompt)
+        whose = f"config.over is {config.over!r}, so {competing} image{'s compete' if competing > 1 else ' competes'}"
+        if competing == 1:
+            raise InputError(
+                f"{whose} with none: every weight would be 1, whatever the reward; use images_per_prompt=2 or more, or "
+                " config.over=epoch with 2 or more reward queries per epoch"
+            )
+        if config.weights == "sparse" and num_best(competing, config.percentile) == competing:
+            raise InputError(
+                f"{whose}, and all of them lie at or above the percentile {config.percentile:g}: every weight would be "
+                "1, whatever the reward; raise config.percentile"
+            )
+
     def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:
-        contests, competing = num_prompts, images_per_prompt
-        if self.config.over == "epoch":
-            contests, competing = 1, num_prompts * images_per_prompt
+        contests, competing = _contests(self.config, num_prompts, images_per_prompt)
         kept = num_best(competing, self.config.percentile) if self.config.weights == "sparse" else competing
         calls = contests * kept * self.config.updates_per_epoch
         return Cost(forwards=calls, backwards=calls, guided=self.config.guided)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
-from rfbench.errors import InputError, RfbenchError
+from rfbench.errors import InputError, RfbenchError, file_error
 
 if TYPE_CHECKING:
     from rfbench.running.progress import Progress
@@ -176,6 +176,15 @@ def exit_code(arguments: list[str] | None) -> int:
     except RfbenchError as error:
         errors.print(f"[bold red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
+    except SystemExit as error:
+        errors.print(f"[bold red]failed:[/] a plugin or library called sys.exit({error.code!r}); it must not")
+        return 1
+    except OSError as error:
+        explained = file_error(error)
+        if explained is None:
+            raise
+        errors.print(f"[bold red]error:[/] {escape(explained)}", highlight=False, soft_wrap=True)
+        return 2
     except Exception as error:
         show_usage = getattr(error, "show", None)  # click's usage errors print themselves
         if show_usage is None:

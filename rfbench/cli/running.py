@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from rfbench.cli.app import Overrides, Plugins, console, progress, working
@@ -17,6 +19,8 @@ from rfbench.errors import InputError, RfbenchError
 if TYPE_CHECKING:
     from rfbench.planning.plan import Outline, Totals
     from rfbench.sweeps import Job, Lane
+
+MOST_SEEDS = 10_000
 
 
 def run(
@@ -100,11 +104,13 @@ def sweep(
 
 def _seeds(text: str) -> list[int]:
     """``0-4`` or ``0,2,7`` as numbers."""
-    try:
-        ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
-        return [seed for first, *last in ends for seed in range(first, (last or [first])[0] + 1)]
-    except ValueError:
-        raise InputError(f"--seeds {text}: expected such as 0-4, or 0,2,7") from None
+    parts = [re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", part) for part in text.split(",")]
+    ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
+    if len(ranges) < len(parts) or not all(ranges):
+        raise InputError(f"--seeds {text}: expected such as 0-4, or 0,2,7")
+    if sum(map(len, ranges)) > MOST_SEEDS:
+        raise InputError(f"--seeds {text}: these are more than {MOST_SEEDS} seeds, the most that a sweep takes")
+    return [seed for these in ranges for seed in these]
 
 
 def _print_sweep(jobs: Sequence[Job], lanes: Sequence[Lane]) -> None:
@@ -139,7 +145,7 @@ def _print_costs(outline: Outline) -> None:
     suite, totals, absent = outline.suite, outline.totals(), outline.missing_files()
     plan = None if absent else outline.open()
     table = Table(
-        title=f"{outline.label} on {suite.name}, {suite.epochs} epochs", title_justify="left", show_header=False
+        title=escape(f"{outline.label} on {suite.name}, {suite.epochs} epochs"), title_justify="left", show_header=False
     )
     table.add_row("prompts x images per epoch", f"{outline.prompts_per_epoch} x {outline.settings.images_per_prompt}")
     _add_totals(table, totals)

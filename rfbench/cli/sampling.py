@@ -46,8 +46,9 @@ def export_weights(
 
     from rfbench.running import weights
 
-    folder = out or run / "weights"
+    if out is not None:
+        weights.require_new(out)
     with working(f"writing what {run} trained"):
         policy, _ = weights.load_policy(run, torch.device("cpu"))
-        weights.save(policy, folder)
+        folder = weights.save(policy, run) if out is None else weights.export(policy, out)
     console.print(f"wrote {folder}", markup=False, highlight=False, soft_wrap=True)

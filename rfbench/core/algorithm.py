@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -40,7 +40,7 @@ def check_metrics(metrics: Any, where: str) -> dict[str, float]:
             )
         if name in RESERVED:
             raise InterfaceError(f"{where} returned the metric {name!r}: that name is rfbench's own; use another")
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:  # an integer may be larger, and NaN is not
             raise NonFiniteError(f"{where} returned the metric {name!r} = {value}")
     return metrics
 
@@ -57,6 +57,15 @@ class Algorithm(ABC):
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @classmethod  # noqa: B027  # most settings can work
+    def check(cls, config: Any, num_prompts: int, images_per_prompt: int, num_steps: int) -> None:
+        """Raises an ``InputError`` where an algorithm of this ``Config`` cannot learn from epochs of that size.
+
+        Called while the run is planned, before anything loads: for groups that leave no contrast, batches that
+        cannot be divided, and the like. The message says what does not fit, both values, and which field to change,
+        by its name in the algorithm's table. The arguments are those of ``cost``.
+        """
 
     @abstractmethod
     def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:

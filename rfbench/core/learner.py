@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,8 @@ class Learner:
         policy: what is finetuned.
         start_error: largest |log-prob - sampled log-prob| met before the epoch's first optimiser step: the ratio's
             distance from 1, in nats per dimension; None where none was computed.
-        grad_norm: the gradient's global norm before clipping, at the last optimiser step.
+        grad_norm: the gradient's global norm before clipping, at the last call of ``step``.
+        had_gradient: whether any step of the epoch had a gradient that was not zero.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Learner:
         self.policy = policy
         self._processes, self._meter = processes, meter
         self._chunk_size, self._seed = chunk_size, seed
-        self._max_grad_norm = settings.max_grad_norm
+        self._max_grad_norm = math.inf if settings.max_grad_norm == "off" else settings.max_grad_norm
         self._parameters = list(policy.trainable().values())
         on_gpu = processes.device.type == "cuda"
         self._optimizer = torch.optim.AdamW(
@@ -93,18 +95,21 @@ class Learner:
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=policy.needs_loss_scale)
         self.start_error: float | None = None
         self.grad_norm = 0.0
+        self.had_gradient = False
+        self._stepped = False  # no call of step since the rollout
         self._untouched = True  # no optimiser step since the rollout
         self._where = self._epoch = "the start"
 
     def begin(self, rollout: Rollout) -> None:
         """Called by the trainer before an epoch's update."""
         self.start_error = None
+        self.had_gradient = self._stepped = False
         self._untouched = True
         self._where = self._epoch = f"epoch {rollout.epoch + 1}"
 
     def end(self) -> None:
         """Called by the trainer after an epoch's update: every gradient must have become an optimiser step."""
-        if self._untouched:
+        if not self._stepped:
             raise InterfaceError(f"no update in {self._epoch}: learner.step() was never called")
         if any(parameter.grad is not None for parameter in self._parameters):
             raise InterfaceError(
@@ -199,8 +204,9 @@ class Learner:
     def step(self) -> None:
         """One optimiser step on the gradient summed over processes and clipped, which is then cleared.
 
-        In fp16 a gradient that overflowed is dropped without a step, and the loss scale halved: ``optimizer_steps``
-        does not count it.
+        Without a gradient, since the last step had no ``backward`` after it or only losses that are flat, there is no
+        step: momentum and weight decay would move the weights for nothing. In fp16 a gradient that overflowed is
+        dropped without a step, and the loss scale halved. ``optimizer_steps`` counts neither.
         """
         for parameter in self._parameters:
             if parameter.grad is None:  # no chunk of this process had a gradient
@@ -208,8 +214,15 @@ class Learner:
             parameter.grad = self._processes.sum(parameter.grad)
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+        self._stepped = True
+        self.had_gradient |= bool(norm != 0)
         if norm.isfinite():
             self.grad_norm = float(norm)
+        if norm == 0:
+            self._optimizer.zero_grad(set_to_none=True)
+            self._scaler.update()
+            return
+        if norm.isfinite():
             self._meter.counters.optimizer_steps += 1
         elif self._scaler.get_scale() <= 1:  # nothing to halve: fp32 and bf16, or an fp16 gradient that stays infinite
             raise NonFiniteError(f"the gradient's norm is {norm.item()} at {self._where}")

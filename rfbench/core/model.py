@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from rfbench.core.conditioning import Condition
 from rfbench.core.schedule import NoiseSchedule, Schedule
 from rfbench.hub.sources import Sourced
 from rfbench.suite.settings import Settings
+from rfbench.suite.suite import Suite
 
 
 class Model(Sourced, ABC):
@@ -26,10 +27,12 @@ class Model(Sourced, ABC):
         denoiser: the network that is finetuned; fp32.
         latent_shape: shape of one latent, without the batch.
         noise_schedule: what the denoiser was trained with.
+        image_kind: what ``decode`` gives; a reward that says what it scores must say the same.
         exact_units: the unit of each of the ``exact_measures``.
     """
 
     Config: ClassVar[type[Settings]] = Settings
+    image_kind: ClassVar[str] = "pixels"
     denoiser: nn.Module
     latent_shape: tuple[int, ...]
     noise_schedule: NoiseSchedule
@@ -42,6 +45,19 @@ class Model(Sourced, ABC):
         On PyTorch's meta device it takes no memory.
         """
         return None
+
+    @classmethod
+    def read_noise_schedule(cls, config: Any) -> NoiseSchedule | None:
+        """``noise_schedule`` as far as files tell it before the weights load; None where they do not."""
+        return None
+
+    @classmethod
+    def check_suite(cls, config: Any, suite: Suite) -> None:
+        """Raises an ``InputError`` where the suite asks what a model of this ``Config`` cannot do; loads no weights."""
+
+    @classmethod
+    def check_prompts(cls, config: Any, prompts: Iterable[str]) -> None:
+        """Raises an ``InputError`` for the first of ``prompts`` that has no condition; most models take any text."""
 
     def frozen_parts(self) -> dict[str, list[nn.Module]]:
         """The networks beside the denoiser, for the account of memory."""

@@ -13,7 +13,7 @@ from rfbench.core import keyed_random
 from rfbench.core.conditioning import Condition, PromptEncoder, select, stack
 from rfbench.core.meter import Counters
 from rfbench.core.model import Model
-from rfbench.core.schedule import Schedule, log_density, make_schedule, per_row
+from rfbench.core.schedule import Schedule, log_density, per_row, schedule_of
 from rfbench.errors import InputError
 from rfbench.suite.suite import Finetune, Suite
 
@@ -89,6 +89,12 @@ class Policy:
 
     def state_dict(self) -> dict[str, Tensor]:
         return {name: p.detach() for name, p in self.trainable().items()}
+
+    @torch.no_grad()
+    def reference_sums(self) -> list[float]:
+        """The sum of each frozen weight of the reference: equal as long as nothing has changed it."""
+        network = self._frozen or self.denoiser
+        return [float(p.sum(dtype=torch.float64)) for p in network.parameters() if not p.requires_grad]
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -200,16 +206,9 @@ def make_policy(
                 f"compute.gradient_checkpointing is on, but {type(model.denoiser).__name__} has none; turn it off"
             )
         model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' mixin
-    schedule = make_schedule(
-        model.noise_schedule,
-        sampler.num_steps,
-        kind=sampler.kind,
-        eta=sampler.eta,
-        skip_last_steps=sampler.skip_last_steps,
-    )
     return Policy(
         model,
-        schedule.to(device),
+        schedule_of(model.noise_schedule, sampler).to(device),
         guidance_scale=sampler.guidance_scale,
         finetune=suite.finetune,
         precision=compute.precision,
@@ -256,5 +255,8 @@ def _make_trainable(denoiser: nn.Module, finetune: Finetune, seed: int) -> nn.Mo
     )
     with torch.random.fork_rng(devices=[]):  # peft draws its first weights from the global generator
         torch.manual_seed(keyed_random.generator(seed, "lora").initial_seed())
-        denoiser.add_adapter(config, adapter_name=ADAPTER)  # type: ignore[operator]  # diffusers' PEFT mixin
+        try:
+            denoiser.add_adapter(config, adapter_name=ADAPTER)  # type: ignore[operator]  # diffusers' PEFT mixin
+        except ValueError as error:
+            raise InputError(f"finetune.target_modules {list(finetune.target_modules)} take no LoRA: {error}") from None
     return None

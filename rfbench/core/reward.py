@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,12 +23,18 @@ class Reward(Sourced, ABC):
         unit: what one unit of the score is, for tables and for beta.
         version: version of the checkpoint or rule that scores.
         uses_prompts: whether the score depends on the prompt.
+        image_kind: what it scores, such as "pixels"; None leaves it open. The model's must be the same.
     """
 
     Config: ClassVar[type[Settings]] = Settings
     unit: str
     version: str
     uses_prompts: bool = True
+    image_kind: ClassVar[str | None] = None
+
+    @classmethod
+    def check_prompts(cls, config: Any, prompts: Iterable[str]) -> None:
+        """Raises an ``InputError`` for the first of ``prompts`` that it cannot score; most rewards take any text."""
 
     @abstractmethod
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -52,7 +58,7 @@ def score(reward: Reward, name: str, images: Tensor, prompts: Sequence[str], whe
 
     ``where`` (such as "epoch 3") and ``first``, the first image's number there, go into errors.
     """
-    return _checked(reward(images, prompts), name, prompts, where, first)
+    return begin(reward, name, images, prompts, where, first)()
 
 
 @torch.no_grad()
@@ -60,10 +66,21 @@ def begin(
     reward: Reward, name: str, images: Tensor, prompts: Sequence[str], where: str, first: int
 ) -> Callable[[], Tensor]:
     """Like ``score``, with a function that gives the scores; an ``AsyncReward`` works on them until it is called."""
+    given = images.clone()
+
+    def checked(scores: Tensor) -> Tensor:
+        found = _checked(scores, name, prompts, where, first)
+        if not torch.equal(images, given):
+            raise InterfaceError(
+                f"the reward {name!r} changed the images that it scored at {where}, which others see too; let it work "
+                "on a copy, such as images.clone()"
+            )
+        return found
+
     if isinstance(reward, AsyncReward):
         wait = reward.submit(images, prompts)
-        return lambda: _checked(wait(), name, prompts, where, first)
-    scores = score(reward, name, images, prompts, where, first)
+        return lambda: checked(wait())
+    scores = checked(reward(images, prompts))
     return lambda: scores
 
 

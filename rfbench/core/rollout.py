@@ -98,6 +98,10 @@ class Rollout:
         """Denoising steps that carry a gradient."""
         return self.log_probs.shape[1]
 
+    def versions(self) -> dict[str, tuple[int, int]]:
+        """Each tensor's identity and how often it was written to: different where something of it has changed."""
+        return {name: (id(x), x._version) for name, x in vars(self).items() if isinstance(x, Tensor)}
+
     def group_means(self) -> Tensor:
         """``(images,)`` the mean reward of each image's prompt in this epoch."""
         sums = torch.zeros(len(self.prompts)).to(self.rewards).index_add(0, self.groups, self.rewards)

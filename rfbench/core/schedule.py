@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rfbench.errors import InputError
+from rfbench.suite.suite import Sampler
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,17 @@ def make_schedule(
             f"{int((sigma == 0).sum())} steps without noise; lower sampler.skip_last_steps or raise sampler.num_steps"
         )
     return Schedule(timesteps, alpha_bar, latent_weight, noise_weight, sigma, objective_steps)
+
+
+def schedule_of(noise_schedule: NoiseSchedule, sampler: Sampler) -> Schedule:
+    """The chain that a suite's sampler makes of a model's noise schedule."""
+    return make_schedule(
+        noise_schedule,
+        sampler.num_steps,
+        kind=sampler.kind,
+        eta=sampler.eta,
+        skip_last_steps=sampler.skip_last_steps,
+    )
 
 
 def per_row(coefficients: Tensor, steps: Tensor, like: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from rfbench.doctor.files import FileSet, examine
 from rfbench.doctor.libraries import Library, libraries
 from rfbench.errors import InputError
 from rfbench.hub.sources import Need
+from rfbench.planning.compatibility import check_components
 from rfbench.planning.plan import Outline, outlines
 from rfbench.planning.suite_components import SuiteComponents, suite_components
 from rfbench.suite.suite import Suite
@@ -60,18 +61,23 @@ def diagnose(suite: Suite, *, checksum: bool = False) -> Diagnosis:
         suite=suite,
         files=[examine(need, checksum=checksum) for need in parts.needs()],
         libraries=libraries(),
-        unfit=_unfit(parts),
+        unfit=_unfit(suite, parts),
         outlines=runs,
         gpus=gpus(),
         demand=demand(runs[0]) if runs else None,
     )
 
 
-def _unfit(parts: SuiteComponents) -> dict[str, str]:
+def _unfit(suite: Suite, parts: SuiteComponents) -> dict[str, str]:
     found = {}
     for where, part in parts.places().items():
         try:
             part.check()
         except InputError as error:
             found[where] = str(error)
+    if not found and all(need.source.find() for need in parts.needs()):
+        try:
+            check_components(suite, parts)
+        except InputError as error:
+            found["suite"] = str(error)
     return found

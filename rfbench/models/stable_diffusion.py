@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from rfbench.core.conditioning import Condition
 from rfbench.core.model import Model, to_uint8
 from rfbench.core.schedule import NoiseSchedule
+from rfbench.errors import InputError
 from rfbench.hub.sources import Source
 from rfbench.models import pipeline_folder
 from rfbench.models.pipeline_folder import PipelineFolder
@@ -70,10 +72,7 @@ class StableDiffusion(Model):
         """From the configs in the folder, or those of 1.x where the default model is not on this disk."""
         self = cls.__new__(cls)
         source = StableDiffusion.sources(config)[0]
-        root = source.find()
-        if root is None and config.path == DEFAULT_PATH:
-            root = Path(str(resources.files("rfbench.models") / "sd1"))
-        folder = pipeline_folder.read(root or source.require("model"), weights=False)
+        folder = pipeline_folder.read(_configs(source) or source.require("model"), weights=False)
         self._set_up(folder, config)
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
@@ -82,19 +81,18 @@ class StableDiffusion(Model):
             self._add_networks(unet, vae, UntrainedText(folder))
         return self
 
-    def _set_up(self, folder: PipelineFolder, config: StableDiffusionConfig) -> None:
-        from diffusers import DDIMScheduler
+    @classmethod
+    def read_noise_schedule(cls, config: Any) -> NoiseSchedule | None:
+        root = _configs(StableDiffusion.sources(config)[0])
+        with suppress(InputError):  # ``check`` says what is wrong with the folder
+            return _noise_schedule(pipeline_folder.read(root, weights=False)) if root else None
+        return None
 
+    def _set_up(self, folder: PipelineFolder, config: StableDiffusionConfig) -> None:
         size = folder.latent_size(config.resolution)
-        scheduler = DDIMScheduler.from_config(folder.scheduler)
         self._folder = folder
         self.latent_shape = (folder.vae.get("latent_channels", 4), size, size)
-        self.noise_schedule = NoiseSchedule(
-            scheduler.alphas_cumprod,
-            scheduler.config.prediction_type,
-            scheduler.config.steps_offset,
-            float(scheduler.final_alpha_cumprod),
-        )
+        self.noise_schedule = _noise_schedule(folder)
 
     def _add_networks(self, unet: Any, vae: Any, text: TextEncoder) -> None:
         vae.encoder = vae.quant_conv = None  # images are never encoded
@@ -154,7 +152,10 @@ class StableDiffusion(Model):
         self._pipeline.save_lora_weights(
             folder,
             unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=adapter)),
-            unet_lora_adapter_metadata=unet.peft_config[adapter].to_dict(),
+            unet_lora_adapter_metadata={
+                key: sorted(value) if isinstance(value, set) else value  # a set's order differs between processes
+                for key, value in unet.peft_config[adapter].to_dict().items()
+            },
         )
 
     def load_trained(self, folder: Path, adapter: str | None) -> None:
@@ -181,3 +182,23 @@ class StableDiffusion(Model):
         pixels = latents.shape[-1] * self._folder.pixels_per_latent
         sizes = torch.tensor([pixels, pixels, 0, 0, pixels, pixels], dtype=latents.dtype, device=latents.device)
         return sizes.expand(len(latents), 6)
+
+
+def _configs(source: Source) -> Path | None:
+    """The folder with the model's configs: its own, or that of 1.x for the default model; None where it is not here."""
+    found = source.find()
+    if found is None and source.path == DEFAULT_PATH:
+        return Path(str(resources.files("rfbench.models") / "sd1"))
+    return found
+
+
+def _noise_schedule(folder: PipelineFolder) -> NoiseSchedule:
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler.from_config(folder.scheduler)
+    return NoiseSchedule(
+        scheduler.alphas_cumprod,
+        scheduler.config.prediction_type,
+        scheduler.config.steps_offset,
+        float(scheduler.final_alpha_cumprod),
+    )

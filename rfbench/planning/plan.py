@@ -11,11 +11,15 @@ from dataclasses import astuple, dataclass
 from importlib.util import find_spec
 from typing import Any
 
+import torch
+
 from rfbench.core.algorithm import Cost
 from rfbench.core.prompts import PromptSet, epoch_prompts
+from rfbench.core.schedule import NoiseSchedule, schedule_of
 from rfbench.errors import InputError
 from rfbench.files import sha256_of_all
 from rfbench.hub.sources import Need, missing
+from rfbench.planning.compatibility import check_algorithm, check_components, check_prompts
 from rfbench.planning.evaluation_prompts import choose_prompts
 from rfbench.planning.suite_components import SuiteComponents, suite_components
 from rfbench.plugins import registry
@@ -23,6 +27,7 @@ from rfbench.plugins.component import Component, find_component
 from rfbench.records.format import PluginRecord
 from rfbench.records.identity import Planned
 from rfbench.suite.loading import suite_names
+from rfbench.suite.settings import check_name
 from rfbench.suite.suite import AlgorithmSettings, PluginRef, Suite, TrackerSettings
 
 
@@ -76,10 +81,8 @@ class Outline(SuiteComponents):
 
     @property
     def objective_steps(self) -> int:
-        """Denoising steps that carry a gradient: neither skipped, nor DDPM's last step, which has no noise."""
-        sampler = self.suite.sampler
-        deterministic = 1 if sampler.kind == "ddpm" else 0
-        return sampler.num_steps - max(sampler.skip_last_steps, deterministic)
+        """Denoising steps that carry a gradient."""
+        return _objective_steps(self.model, self.suite)
 
     def epoch_cost(self) -> Cost:
         """Latents through the denoiser in one epoch, sampling and reference included."""
@@ -125,9 +128,12 @@ class Outline(SuiteComponents):
             raise InputError(missing(absent, command_line_name(self.suite)))
         for part in self.places().values():
             part.check()
+        check_components(self.suite, self)
         prompts = {name: part.make() for name, part in self.prompt_sets.items()}
         epoch_prompts(prompts["train"], self.prompts_per_epoch, epoch=0, seed=self.seed)
-        return Plan(**vars(self), prompts=prompts, evaluation_prompts=choose_prompts(self.suite, prompts))
+        evaluation_prompts = choose_prompts(self.suite, prompts)
+        check_prompts(self, prompts, evaluation_prompts)
+        return Plan(**vars(self), prompts=prompts, evaluation_prompts=evaluation_prompts)
 
 
 @dataclass(frozen=True)
@@ -150,17 +156,20 @@ def make_plan(suite: Suite, label: str, seed: int) -> Plan:
 
 def make_outline(suite: Suite, label: str, seed: int) -> Outline:
     """The same, as far as it can be told without opening a file."""
+    _check_names(label, seed)
     settings = suite.settings_for(label)
     algorithm = find_component("algorithms", PluginRef(name=settings.algorithm or label, **settings.config))
-    _check_needs(algorithm, label, settings)
+    components = suite_components(suite)
+    size = (suite.prompts_per_epoch(label), settings.images_per_prompt, _objective_steps(components.model, suite))
+    check_algorithm(algorithm, label, settings, *size)
     _check_installed(suite.compute.trackers)
     return Outline(
-        **vars(suite_components(suite)),
+        **vars(components),
         label=label,
         seed=seed,
         settings=settings,
         algorithm=algorithm,
-        prompts_per_epoch=suite.prompts_per_epoch(label),
+        prompts_per_epoch=size[0],
     )
 
 
@@ -180,18 +189,25 @@ def command_line_name(suite: Suite) -> str:
     return suite.name if suite.name in suite_names() else "SUITE.toml"
 
 
-def _check_needs(algorithm: Component, label: str, settings: AlgorithmSettings) -> None:
-    needed = algorithm.cls.rollout_needs.min_images_per_prompt
-    if settings.images_per_prompt < needed:
-        raise InputError(
-            f"{label} needs at least {needed} images per prompt, but images_per_prompt is "
-            f"{settings.images_per_prompt}; use --set algorithms.{label}.images_per_prompt={needed} or more"
-        )
-    if settings.sample_from == "reference" and not algorithm.cls.rollout_needs.off_policy:
-        raise InputError(
-            f"{label}: sample_from is 'reference', but {algorithm.name} is defined only for samples of the policy "
-            f"itself; use --set algorithms.{label}.sample_from=policy"
-        )
+def _check_names(label: str, seed: int) -> None:
+    """What names the run's folder beside the suite, which has checked its own name."""
+    try:
+        check_name(label)
+    except ValueError as error:
+        raise InputError(f"the algorithm {error}") from None
+    if seed < 0:
+        raise InputError(f"the seed is {seed}; seeds are 0 or more")
+
+
+def _objective_steps(model: Component, suite: Suite) -> int:
+    """Counted on the chain itself; where no file tells the model's noise levels yet, on one that ends without noise."""
+    known = model.cls.read_noise_schedule(model.config)
+    return len(schedule_of(known or _assumed(suite.sampler.num_steps), suite.sampler).objective_steps)
+
+
+def _assumed(num_steps: int) -> NoiseSchedule:
+    training_steps = max(num_steps, 1000)
+    return NoiseSchedule(torch.linspace(1, 0, training_steps + 2, dtype=torch.float64)[1:-1])
 
 
 def _check_installed(trackers: TrackerSettings) -> None:

@@ -50,9 +50,13 @@ class SuiteComponents:
 
     def places(self) -> dict[str, Component]:
         """The parts by their tables in the suite, as ``--set`` calls them."""
-        places = {"model": self.model, "reward": self.reward}
-        places |= {f"evaluation.held_out_rewards.{i}": part for i, part in enumerate(self.held_out_rewards)}
+        places = {"model": self.model} | self.rewards()
         return places | {f"prompts.{name}": part for name, part in self.prompt_sets.items()}
+
+    def rewards(self) -> dict[str, Component]:
+        """The training reward and the held-out ones, by their tables."""
+        held_out = {f"evaluation.held_out_rewards.{i}": part for i, part in enumerate(self.held_out_rewards)}
+        return {"reward": self.reward} | held_out
 
 
 def suite_components(suite: Suite) -> SuiteComponents:

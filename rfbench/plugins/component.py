@@ -33,6 +33,10 @@ class Component:
             inner.check()
         self.cls.check(self.config)
 
+    def parts(self) -> list[Component]:
+        """Itself and the plugins inside it, at any depth."""
+        return [self, *(part for inner in self._inner().values() for part in inner.parts())]
+
     def resolved(self) -> dict[str, Any]:
         """Its table in a suite, every default filled in."""
         table = {"name": self.name} | self.config.model_dump(mode="json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
 import re
@@ -37,9 +38,10 @@ def find(kind: str, name: str) -> Any:
     if name not in entries:
         known = names(kind)
         raise InputError(f"unknown {singular} {name!r}{did_you_mean(name, known)}; installed: {', '.join(known)}")
+    _check_single(kind, name)
     try:
         found = entries[name].load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"the {singular} {name!r} ({entries[name].value}) cannot be imported: {type(error).__name__}: {error}"
         ) from error
@@ -108,6 +110,12 @@ def add_file(path: Path) -> None:
                     raise InputError(
                         f"{path} defines {value.__name__}, but {name!r} is among the installed {kind}; rename the class"
                     )
+                other = _registered[kind].get(name)
+                if other is not None and Path(inspect.getfile(other)).resolve() != path.resolve():
+                    raise InputError(
+                        f"{path} and {inspect.getfile(other)} both define a {kind.removesuffix('s')} {name!r}; give "
+                        "one of them, or rename its class"
+                    )
                 _registered[kind][name] = value
                 found = True
     if not found:
@@ -157,6 +165,20 @@ def _entries(kind: str) -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=f"rfbench.{kind}")}
 
 
+def _check_single(kind: str, name: str) -> None:
+    """An ``InputError`` where several installed packages bring a plugin of this name: none may win by chance."""
+    entries = entry_points(group=f"rfbench.{kind}", name=name)
+    packages = {e.dist.name: f"{e.dist.name} {e.dist.version} ({e.value})" for e in entries if e.dist is not None}
+    if len(packages) > 1:
+        others = [package for package in packages if package != "rfbench"]
+        raise InputError(
+            f"several installed packages bring the {kind.removesuffix('s')} {name!r}: "
+            f"{' and '.join(packages[package] for package in sorted(packages))}. To choose one, "
+            f"`pip uninstall {others[0]}` or rename its entry point; its class can also be tried under its own name "
+            "with --plugin FILE.py"
+        )
+
+
 def _bases() -> dict[str, type]:
     from rfbench.core.algorithm import Algorithm
     from rfbench.core.model import Model
@@ -169,14 +191,15 @@ def _bases() -> dict[str, type]:
 def _import(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"there is no plugin file {path}")
-    spec = importlib.util.spec_from_file_location(f"rfbench_plugin_{path.stem}", path)
+    unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]  # files of one name in several folders
+    spec = importlib.util.spec_from_file_location(f"rfbench_plugin_{path.stem}_{unique}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"the plugin {path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # pydantic looks annotations up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f" line {lines[-1]}" if lines else ""
         raise InputError(f"the plugin {path}{where} cannot be imported: {type(error).__name__}: {error}") from error

@@ -34,6 +34,7 @@ class Aesthetic(Reward):
 
     Config = AestheticConfig
     unit = "aesthetic points"
+    image_kind = "pixels"
     uses_prompts = False
 
     @classmethod

@@ -32,7 +32,7 @@ def load_clip(folder: Path, device: torch.device) -> Any:
             f"{folder}/model.safetensors`"
         )
     try:
-        kind = AutoConfig.from_pretrained(folder).model_type
+        kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
         if kind != "clip":
             raise InputError(f"{advice}; its config.json says {kind!r}, not 'clip'")
         model, found = CLIPModel.from_pretrained(
@@ -101,6 +101,6 @@ def per_distinct(prompts: Sequence[str], encode: Callable[[list[str]], Tensor]) 
 
 def _load(part: Any, folder: Path, what: str, **options: Any) -> Any:
     try:
-        return part.from_pretrained(folder, **options)
+        return part.from_pretrained(folder, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} holds no {what} of CLIP: {error}") from None

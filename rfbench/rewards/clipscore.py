@@ -30,6 +30,7 @@ class ClipScore(Reward):
 
     Config = ClipScoreConfig
     unit = "2.5 x cosine"
+    image_kind = "pixels"
 
     @classmethod
     def sources(cls, config: ClipScoreConfig) -> list[Source]:

@@ -47,6 +47,7 @@ class HPSv2(Reward):
 
     Config = HPSv2Config
     unit = "cosine"
+    image_kind = "pixels"
 
     @classmethod
     def sources(cls, config: HPSv2Config) -> list[Source]:

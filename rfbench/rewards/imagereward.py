@@ -60,6 +60,7 @@ class ImageReward(Reward):
 
     Config = ImageRewardConfig
     unit = "standard deviations"
+    image_kind = "pixels"
 
     @classmethod
     def sources(cls, config: ImageRewardConfig) -> list[Source]:
@@ -80,7 +81,7 @@ class ImageReward(Reward):
         self._network = _network(tensors, folder)
         weights.load(self._network, tensors, path, f"ImageReward with {FILES[1]}")
         self._network.to(device).eval().requires_grad_(False)
-        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
         self._tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
         self._device = device
         self.version = f"v1.0, {weights.digest(path)}, PIL resize"

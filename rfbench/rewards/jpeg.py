@@ -25,6 +25,7 @@ class JpegIncompressibility(Reward):
 
     Config = JpegConfig
     unit = "kB"
+    image_kind = "pixels"
     uses_prompts = False
     sign = 1
 

@@ -31,6 +31,7 @@ class PickScore(Reward):
 
     Config = PickScoreConfig
     unit = "cosine"
+    image_kind = "pixels"
 
     @classmethod
     def sources(cls, config: PickScoreConfig) -> list[Source]:

@@ -20,6 +20,7 @@ from rfbench.planning.plan import Plan
 from rfbench.records.format import CountersRecord
 from rfbench.running import failures
 from rfbench.running.checkpoint import Checkpoint
+from rfbench.running.plain_state import require_plain
 
 LOCAL_COUNTERS = ("denoiser_forwards", "denoiser_backwards")  # counted by each process for its share
 
@@ -46,13 +47,19 @@ class Run:
     def update(self, rollout: Rollout) -> dict[str, float]:
         """One epoch's update of the policy; the algorithm's metrics."""
         self.learner.begin(rollout)
-        where = f"the algorithm {self.plan.algorithm.name!r}"
+        where, before = f"the algorithm {self.plan.algorithm.name!r}", rollout.versions()
         try:
             with self.meter.phase("update"):
                 metrics = self.algorithm.update(rollout, self.learner)
             self.learner.end()
         except InterfaceError as error:
             raise InterfaceError(f"{where}: {error}") from error
+        changed = [name for name, version in rollout.versions().items() if version != before.get(name)]
+        if changed:
+            raise InterfaceError(
+                f"{where} changed rollout.{changed[0]} in its update at epoch {rollout.epoch + 1}; let it work on a "
+                f"copy, such as rollout.{changed[0]}.clone()"
+            )
         return check_metrics(metrics, f"{where} at epoch {rollout.epoch + 1}")
 
     def counters(self) -> CountersRecord:
@@ -64,7 +71,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         return {
             "optimizer": self.learner.state_dict(),
-            "algorithm": self.algorithm.state_dict(),
+            "algorithm": require_plain(self.algorithm.state_dict(), f"the algorithm {self.plan.algorithm.name!r}"),
             "counters": self.counters().model_dump(),
             "seconds": self.meter.lap(),
         }
@@ -83,7 +90,7 @@ class Run:
 def make_run(plan: Plan, processes: Processes) -> Run:
     """Loads the model and the rewards, and connects the parts."""
     suite, seed = plan.suite, plan.seed
-    _check_shares(plan, processes.size)
+    check_shares(plan, processes.size)
     device, chunk_size = processes.device, suite.compute.chunk_size
     meter = Meter(device)
     with meter.phase("load"), failures.loading(suite, meter):
@@ -92,12 +99,14 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         judges = [Judge(plan.reward.name, reward, "training")]
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
         policy = make_policy(suite, model, device, counters=meter.counters, seed=seed)
+    algorithm = plan.algorithm.make()
+    require_plain(algorithm.state_dict(), f"the algorithm {plan.algorithm.name!r}")
     return Run(
         plan=plan,
         processes=processes,
         meter=meter,
         policy=policy,
-        algorithm=plan.algorithm.make(),
+        algorithm=algorithm,
         learner=Learner(policy, plan.settings.optimizer, processes, meter, chunk_size=chunk_size, seed=seed),
         sampler=RolloutSampler(
             policy,
@@ -115,7 +124,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
     )
 
 
-def _check_shares(plan: Plan, processes: int) -> None:
+def check_shares(plan: Plan, processes: int) -> None:
     """Every process needs a prompt of its own, in training and in every evaluation set."""
     counts = {f"an epoch of {plan.label}": plan.prompts_per_epoch}
     counts |= {f"evaluation.sets.{name}": len(prompts) for name, prompts in plan.evaluation_prompts.items()}

@@ -88,7 +88,7 @@ def save(folder: Path, checkpoint: Checkpoint, owner: Owner) -> Path:
             sync(path)
     os.rename(temporary, final)
     sync(folder)
-    for other in folder.glob("epoch-*"):
+    for other in (*folder.glob("epoch-*"), *folder.glob(".epoch-*.tmp")):  # whatever else is there is not ours
         if other != final and other.is_dir():
             shutil.rmtree(other)
     return final

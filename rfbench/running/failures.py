@@ -16,6 +16,7 @@ from rfbench.errors import ExhaustedError
 from rfbench.suite.suite import Suite
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+TORCH_SAVE = ("inline_container", "iostream error")  # what torch.save says where a disk does not take its file
 
 
 def explain(error: Exception, suite: Suite, when: str, peak_bytes: int) -> ExhaustedError | None:
@@ -57,7 +58,7 @@ def writing(folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno not in DISK_FULL:
             raise
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save's file
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in TORCH_SAVE):
             raise
         written = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
         failed = written[-1] if written else folder

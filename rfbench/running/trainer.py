@@ -10,12 +10,12 @@ from pathlib import Path
 
 from rfbench.core.processes import Processes
 from rfbench.core.rollout import Rollout
-from rfbench.errors import InputError, RfbenchError
+from rfbench.errors import InputError, InterfaceError, RfbenchError
 from rfbench.planning.plan import Plan
 from rfbench.planning.prompt_counts import count_prompts, remarks
 from rfbench.records.format import FORMAT, EpochRecord, EvaluationRecord, RunRecord, Status
 from rfbench.running import checkpoint, failures, grids, provenance, weights
-from rfbench.running.assembly import Run, make_run
+from rfbench.running.assembly import Run, check_shares, make_run
 from rfbench.running.checkpoint import Checkpoint
 from rfbench.running.folder import RunFolder, run_path
 from rfbench.running.progress import Progress
@@ -31,6 +31,7 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
     A finished run is left as it is unless ``overwrite``; an unfinished one needs ``resume`` or ``overwrite``.
     """
     processes = Processes(plan.suite.compute)
+    check_shares(plan, processes.size)
     folder = RunFolder(run_path(root, plan.suite.name, plan.label, plan.seed), writer=processes.is_main)
     earlier = None if overwrite else folder.read_run()
     processes.wait()
@@ -63,6 +64,7 @@ class _Training:
         self._run, self._folder, self._progress, self._trackers = run, folder, progress, trackers
         self._epoch = 0  # completed epochs
         self._counters = run.counters()
+        self._reference = run.policy.reference_sums()
         self._started_at = _now()
         plan, model = run.plan, run.policy.model
         self._planned = plan.planned(run.processes.size)
@@ -84,7 +86,7 @@ class _Training:
                 self._train_epoch()
                 self._arrive()
             if run.processes.is_main and run.plan.suite.compute.export:
-                weights.save(run.policy, self._folder.weights)
+                weights.save(run.policy, self._folder.path)
         self._write_run("finished")
 
     def _arrive(self) -> None:
@@ -135,6 +137,9 @@ class _Training:
         if run.processes.is_main:
             self._record("metrics", record)
         self._progress.epoch(record)
+        if not run.learner.had_gradient:
+            why = "every prompt's rewards are equal" if not record.reward_std_within_prompt else "no loss had one"
+            self._progress.note(f"epoch {self._epoch}: nothing was learned, since there was no gradient: {why}")
         if clip_range is not None and start_error is not None and start_error > START_ERROR_WARNING * clip_range:
             self._progress.note(
                 f"epoch {self._epoch}: before the first update a log-prob is already {start_error:.1e} away from its "
@@ -143,6 +148,11 @@ class _Training:
 
     def _evaluate(self) -> None:
         run = self._run
+        if run.policy.reference_sums() != self._reference:
+            raise InterfaceError(
+                f"the algorithm {run.plan.algorithm.name!r} changed the frozen reference before epoch {self._epoch} "
+                "ended: every KL would be wrong; let it write to learner.policy.trainable() alone"
+            )
         results = run.evaluator(self._epoch)
         records = run.evaluator.records(results, self._epoch)
         if run.processes.is_main:
@@ -174,6 +184,10 @@ class _Training:
         except KeyboardInterrupt:
             self._write_run("interrupted")
             raise
+        except SystemExit as error:
+            said = f"a plugin or library called sys.exit({error.code!r}) in epoch {self._epoch + 1}; it must not"
+            self._write_run("failed", said)
+            raise InterfaceError(f"{said}\nThe last good checkpoint is in {self._folder.path}") from error
         except Exception as error:
             peak = self._run.meter.peak_memory_bytes()
             known = (

@@ -22,15 +22,38 @@ from rfbench.running.folder import RunFolder
 from rfbench.suite.suite import Suite
 
 
-def save(policy: Policy, folder: Path) -> None:
-    """Writes the trained weights as ``folder``, which appears whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    for leftover in (temporary, folder):
-        shutil.rmtree(leftover, ignore_errors=True)
+def save(policy: Policy, run: Path) -> Path:
+    """Writes the trained weights of the run in ``run`` as its ``weights/``, in the place of those that are there."""
+    folder = RunFolder(run, writer=False).weights
+    written, earlier = _write(policy, folder), folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(earlier, ignore_errors=True)
+    if folder.is_dir():
+        os.rename(folder, earlier)
+    os.rename(written, folder)
+    shutil.rmtree(earlier, ignore_errors=True)
+    return folder
+
+
+def export(policy: Policy, folder: Path) -> Path:
+    """Writes the trained weights as ``folder``, which must be new: nothing that is there is touched."""
+    require_new(folder)
+    os.rename(_write(policy, folder), folder)
+    return folder
+
+
+def require_new(folder: Path) -> None:
+    """An ``InputError`` where there is something at the path of an export."""
+    if folder.exists() or folder.is_symlink():
+        raise InputError(f"{folder} exists already, and is left as it is; give --out a new folder, or remove it first")
+
+
+def _write(policy: Policy, folder: Path) -> Path:
+    """The weights, whole, in a folder beside ``folder``."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     with failures.writing(temporary):
         policy.model.save_trained(temporary, policy.adapter)
-    os.rename(temporary, folder)
+    return temporary
 
 
 def load_policy(path: Path, device: torch.device) -> tuple[Policy, Suite]:

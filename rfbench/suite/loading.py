@@ -25,6 +25,8 @@ else:
 
     import tomli as tomllib
 
+NOT_TOML = (ValueError, RecursionError)  # ValueError: of the syntax, and of numbers with thousands of digits
+
 
 def suite_names() -> list[str]:
     """The suites that are installed: rfbench's own, and those of other packages."""
@@ -48,6 +50,8 @@ def suite_of(data: dict[str, Any], overrides: Sequence[str], name: str) -> Suite
         return Suite.model_validate(data)
     except ValidationError as error:
         raise InputError(f"suite {name}:\n{describe(error, Suite)}{_meant(error, data, paths)}") from None
+    except RecursionError:
+        raise InputError(f"suite {name}: its tables are nested, or `like` one another, too deeply") from None
 
 
 def _meant(error: ValidationError, data: dict[str, Any], paths: Sequence[str]) -> str:
@@ -101,12 +105,15 @@ def _read(name: str) -> dict[str, Any]:
         path = Path(name)
         if not path.is_file():
             raise InputError(f"there is no suite file {name}; `rfbench list suites` shows the suites that ship")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the suite file {name} cannot be read as UTF-8 text: {error}") from None
     else:
         text = _installed_file(name).read_text(encoding="utf-8")
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except NOT_TOML as error:
         raise InputError(f"suite {name} is not valid TOML: {error}") from None
 
 
@@ -153,7 +160,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override}: expected key=value, for example --set epochs=10")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except NOT_TOML:
         value = text
     *parents, last = path.split(".")
     table: Any = data

@@ -6,18 +6,19 @@ name. What each field decides, to resume, to pool and to compare, stands beside 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from math import isqrt
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from rfbench.errors import InputError, did_you_mean
-from rfbench.suite.settings import FREE, RESUME, Settings
+from rfbench.suite.settings import FREE, RESUME, Name, Settings
 
 
-class PluginRef(BaseModel):
+class PluginRef(Settings):
     """Something found by entry point: ``name``, and the fields of the plugin's own ``Config`` beside it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
     name: str
 
     @property
@@ -30,9 +31,23 @@ class Sampler(Settings):
 
     kind: Literal["ddpm", "ddim"] = Field("ddpm", description="ddpm: ancestral sampling; ddim: DDIM with eta")
     num_steps: int = Field(50, ge=1, description="denoising steps")
-    eta: float = Field(1.0, ge=0, description="DDIM's noise scale; 1 is ancestral")
+    eta: float = Field(1.0, ge=0, le=1, description="DDIM's noise scale; 1 is ancestral")
     guidance_scale: float = Field(5.0, ge=1, description="classifier-free guidance; 1 turns it off")
     skip_last_steps: int = Field(0, ge=0, description="final steps, of vanishing sigma, that carry no gradient")
+
+    @model_validator(mode="after")
+    def _leaves_steps_to_train(self) -> Sampler:
+        """What can be told without the model; ``make_schedule`` knows the rest."""
+        if self.kind == "ddpm" and self.eta != 1:
+            raise ValueError(f"eta is {self.eta}, but ddpm is ancestral sampling (eta 1); use kind = 'ddim'")
+        if self.eta == 0:
+            raise ValueError("eta is 0, which leaves no step with noise, so none with a density; use an eta above 0")
+        if self.skip_last_steps >= self.num_steps:
+            raise ValueError(
+                f"skip_last_steps is {self.skip_last_steps} and num_steps {self.num_steps}: no denoising step is left "
+                "to train; lower skip_last_steps or raise num_steps"
+            )
+        return self
 
 
 class Finetune(Settings):
@@ -43,13 +58,18 @@ class Finetune(Settings):
     target_modules: tuple[str, ...] = Field(("to_q", "to_k", "to_v", "to_out.0"), description="LoRA's modules")
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Optimizer(Settings):
     """AdamW and gradient clipping."""
 
     learning_rate: float = Field(1e-4, gt=0, description="AdamW's step size, without a schedule")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the gradient's mean and of its square's")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="decay of the gradient's mean and of its square's")
     weight_decay: float = Field(1e-4, ge=0, description="of every trained weight, apart from the gradient")
-    max_grad_norm: float = Field(1.0, gt=0, description="the gradient's global norm is clipped to this")
+    max_grad_norm: Annotated[float, Field(gt=0)] | Literal["off"] = Field(
+        1.0, description="the gradient's global norm is clipped to this; 'off' for none"
+    )
 
 
 class Budget(Settings):
@@ -88,7 +108,7 @@ class Evaluation(Settings):
 
     every: int = Field(5, ge=1, description="epochs between evaluations; the first and the last epoch always are")
     seed: int = Field(0, description="key of the evaluation's prompts and noise, apart from the run's seed")
-    sets: dict[str, EvaluationSet]
+    sets: dict[Name, EvaluationSet] = Field(min_length=1)
     held_out_rewards: tuple[PluginRef, ...] = Field(
         (), description="rewards that training never sees", json_schema_extra=RESUME
     )
@@ -171,7 +191,7 @@ class Paper(Settings):
 class Suite(Settings):
     """Everything that fixes an experiment but the algorithm and the seed."""
 
-    name: str
+    name: Name
     version: int = Field(ge=1, description="raised whenever a number changes")
     description: str = Field("", json_schema_extra=FREE)
     epochs: int = Field(ge=1)
@@ -186,7 +206,7 @@ class Suite(Settings):
     budget: Budget
     evaluation: Evaluation
     compute: Compute = Compute()
-    algorithms: dict[str, AlgorithmSettings] = Field({}, description="one table for each algorithm or variant")
+    algorithms: dict[Name, AlgorithmSettings] = Field({}, description="one table for each algorithm or variant")
     paper: Paper | None = Field(None, description="what to compare with", json_schema_extra=FREE)
 
     @model_validator(mode="before")
@@ -259,7 +279,8 @@ class Suite(Settings):
         queries = self.budget.reward_queries_per_epoch
         group = self.settings_for(label).images_per_prompt
         if queries % group:
-            divisors = [d for d in range(1, queries + 1) if queries % d == 0]
+            small = [d for d in range(1, isqrt(queries) + 1) if queries % d == 0]
+            divisors = sorted({*small, *(queries // d for d in small)})
             raise InputError(
                 f"{label}: images_per_prompt {group} does not divide the budget of {queries} reward queries per epoch; "
                 f"use --set algorithms.{label}.images_per_prompt= one of {', '.join(map(str, divisors))}"
@@ -278,13 +299,15 @@ def _inherit(tables: dict[str, Any], label: str, heirs: tuple[str, ...]) -> Any:
     if not isinstance(table, dict) or "like" not in table:
         return table
     parent = table["like"]
-    if parent not in tables or parent in (label, *heirs):
+    if not isinstance(parent, str) or parent not in tables or parent in (label, *heirs):
         others = [name for name in tables if name not in (label, *heirs)]
         raise ValueError(
             f"algorithms.{label}.like is {parent!r}{did_you_mean(str(parent), others)}; it can be like "
             f"{', '.join(others) or 'no other table'}"
         )
     inherited = _inherit(tables, parent, (label, *heirs))
+    if not isinstance(inherited, dict):
+        raise ValueError(f"algorithms.{label}.like is {parent!r}, but algorithms.{parent} is {inherited!r}, no table")
     own = {key: value for key, value in table.items() if key != "like"}
     return _merged({"algorithm": parent} | inherited, own)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,10 @@ class Job:
         return f"{self.suite} {self.label} seed {self.seed}"
 
     def record(self) -> RunRecord | None:
-        """The run's ``run.json``; None before it starts."""
-        return RunFolder(self.folder, writer=False).read_run()
+        """The run's ``run.json``; None before it starts, and where it is damaged: the run itself then says so."""
+        with suppress(InputError):
+            return RunFolder(self.folder, writer=False).read_run()
+        return None
 
     @property
     def finished(self) -> bool:
@@ -86,12 +89,13 @@ def make_jobs(
     jobs = []
     for seed, (name, plan, sets) in itertools.product(seeds, runs):
         folder = run_path(out, plan.suite.name, plan.label, seed)
-        earlier = RunFolder(folder, writer=False).read_run()
-        if earlier is not None and earlier.status == "finished":
-            check_same_experiment(earlier, plan.planned(earlier.processes), folder)
         arguments = ["run", plan.label, "--suite", name, "--seed", str(seed), "--out", str(out), "--resume", *options]
         arguments += [part for text in sets for part in ("--set", text)]
-        jobs.append(Job(replace(plan, seed=seed), tuple(arguments), folder))
+        job = Job(replace(plan, seed=seed), tuple(arguments), folder)
+        earlier = job.record()
+        if earlier is not None and earlier.status == "finished":
+            check_same_experiment(earlier, plan.planned(earlier.processes), folder)
+        jobs.append(job)
     return jobs
 
 

@@ -84,7 +84,7 @@ def _run(job: Job, free: queue.SimpleQueue[Lane], children: _Children) -> Outcom
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with open(job.log, "wb") as log:
             code = children.run([sys.executable, "-m", "rfbench", *job.arguments], lane.environment(), log)
-        return Outcome(job, None if code == 0 else _reason(job, code))
+        return Outcome(job, None if job.finished else _reason(job, code))
     except OSError as error:
         return Outcome(job, str(error))
     finally:
@@ -93,6 +93,8 @@ def _run(job: Job, free: queue.SimpleQueue[Lane], children: _Children) -> Outcom
 
 def _reason(job: Job, code: int) -> str:
     """Why a run ended with ``code``: its own words, or the last that it printed."""
+    if code == 0:
+        return f"its process ended with code 0 before the run was finished, by sys.exit or the like; see {job.log}"
     record = job.record()
     if record is not None and record.status == "failed":
         return str(record.error)

@@ -102,3 +102,17 @@ def test_a_lora_is_saved_with_its_rank_and_alpha(folders: dict[str, Path], promp
         metadata = json.loads(file.metadata()["lora_adapter_metadata"])
         assert all(name.startswith("unet.") for name in file.keys())  # noqa: SIM118  # safe_open has no __iter__
     assert (metadata["unet.r"], metadata["unet.lora_alpha"]) == (2, 2)
+
+
+MODULES = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "conv1", "conv2", "ff.net.2")
+
+
+def test_a_lora_has_the_same_bytes_in_every_process(pipeline: Path, prompt_file: Path, tmp_path: Path) -> None:
+    """peft keeps the modules as a set, whose order differs between processes."""
+    suite = tiny.make_suite(pipeline, prompt_file, finetune={"method": "lora", "target_modules": MODULES})
+    policy = tiny.make_run(tiny.plan(suite)).policy
+    policy.model.save_trained(tmp_path, policy.adapter)
+    with safe_open(tmp_path / "pytorch_lora_weights.safetensors", "pt") as file:
+        metadata = json.loads(file.metadata()["lora_adapter_metadata"])
+    assert metadata["unet.target_modules"] == sorted(MODULES)
+    assert metadata["unet.target_modules"] != list(MODULES)

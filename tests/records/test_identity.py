@@ -133,7 +133,7 @@ def test_the_code_of_a_plugin_file_counts(tmp_path: Path) -> None:
     for content in (source, source + "# changed\n"):
         file = tmp_path / "mine.py"
         file.write_text(content)
-        for known in registry._from_files.values():
+        for known in registry._registered.values():
             known.clear()
         registry.add_file(file)
         found.append(outline("tiny-shapes", "reward.name=redness").planned(processes=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from rfbench.core.conditioning import Condition
 from rfbench.core.model import Model
-from rfbench.core.schedule import NoiseSchedule, Schedule, make_schedule
+from rfbench.core.schedule import NoiseSchedule, Schedule, make_schedule, schedule_of
 from rfbench.errors import InputError
 from rfbench.suite.settings import Settings
+from rfbench.suite.suite import Suite
 from rfbench.worlds.gaussian import closed_forms, picture, world
 
 
@@ -58,6 +59,7 @@ class Gaussian(Model):
     """Points in the plane with exact expected reward, KL and KL-regularised optimum; its images are the points."""
 
     Config: ClassVar[type[Settings]] = GaussianConfig
+    image_kind: ClassVar[str] = "points"
     exact_units: ClassVar[dict[str, str]] = {
         "expected_reward": "reward",
         "expected_kl": "nats",
@@ -71,6 +73,34 @@ class Gaussian(Model):
         self.latent_shape = (world.DIMENSIONS,)
         self._beta = config.beta
         self._device = device
+
+    @classmethod
+    def read_noise_schedule(cls, config: GaussianConfig) -> NoiseSchedule:
+        return world.noise_schedule()
+
+    @classmethod
+    def check_suite(cls, config: GaussianConfig, suite: Suite) -> None:
+        if suite.sampler.guidance_scale != 1:
+            raise InputError(
+                f"sampler.guidance_scale is {suite.sampler.guidance_scale:g}, but the gaussian world has no "
+                "unconditional prompt; use --set sampler.guidance_scale=1"
+            )
+        if suite.finetune.method == "lora":
+            raise InputError(
+                "finetune.method is 'lora', but the gaussian world's denoiser takes no adapters; "
+                "use --set finetune.method=full"
+            )
+        if suite.compute.gradient_checkpointing:
+            raise InputError(
+                "compute.gradient_checkpointing is on, but the gaussian world's denoiser has no activations to compute "
+                "again; use --set compute.gradient_checkpointing=false"
+            )
+        _check_chain(schedule_of(world.noise_schedule(), suite.sampler))
+
+    @classmethod
+    def check_prompts(cls, config: GaussianConfig, prompts: Iterable[str]) -> None:
+        for prompt in prompts:
+            world.index(prompt)
 
     def encode(self, prompt: str) -> Condition:
         if not prompt:
@@ -99,11 +129,7 @@ class Gaussian(Model):
 
     def exact_measures(self, schedule: Schedule, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Expected reward, KL, J and regret ``(prompts,)`` of the policy, without sampling."""
-        if len(schedule.objective_steps) < schedule.num_steps:
-            raise InputError(
-                f"the gaussian world's optimum counts every denoising step, but {len(schedule.objective_steps)} of "
-                f"{schedule.num_steps} carry a gradient; use --set sampler.kind=ddim sampler.skip_last_steps=0"
-            )
+        _check_chain(schedule)
         rows = torch.tensor([world.index(prompt) for prompt in prompts])
         directions = world.directions()[rows]
         return closed_forms.measures(
@@ -112,4 +138,13 @@ class Gaussian(Model):
             directions=directions,
             shifts=self.mean_shifts(schedule)[rows],
             beta=self._beta / (schedule.num_steps * world.DIMENSIONS),
+        )
+
+
+def _check_chain(schedule: Schedule) -> None:
+    """The optimum is that of all steps."""
+    if len(schedule.objective_steps) < schedule.num_steps:
+        raise InputError(
+            f"the gaussian world's optimum counts every denoising step, but {len(schedule.objective_steps)} of "
+            f"{schedule.num_steps} carry a gradient; use --set sampler.kind=ddim --set sampler.skip_last_steps=0"
         )

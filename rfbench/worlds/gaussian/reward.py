@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,9 +18,15 @@ class GaussianLinear(Reward):
 
     unit = "reward"
     version = "1"
+    image_kind = "points"
 
     def __init__(self, config: Settings, device: torch.device) -> None:
         """Scores on the CPU."""
+
+    @classmethod
+    def check_prompts(cls, config: Settings, prompts: Iterable[str]) -> None:
+        for prompt in prompts:
+            world.index(prompt)
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         if images.shape[1:] != (world.DIMENSIONS,):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rfbench.core.schedule import NoiseSchedule
 from rfbench.hub.sources import Source
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
 from rfbench.suite.settings import Settings
@@ -24,6 +25,10 @@ class ShapesModel(StableDiffusion):
     @classmethod
     def untrained(cls, config: Settings, device: torch.device) -> StableDiffusion:
         return super().untrained(CONFIG, device)
+
+    @classmethod
+    def read_noise_schedule(cls, config: Settings) -> NoiseSchedule | None:
+        return super().read_noise_schedule(CONFIG)
 
     @classmethod
     def sources(cls, config: Settings) -> list[Source]:

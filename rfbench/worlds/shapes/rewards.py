@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from rfbench.core.reward import Reward
+from rfbench.errors import InputError
 from rfbench.suite.settings import Settings
-from rfbench.worlds.shapes import gold, weights
+from rfbench.worlds.shapes import gold, grammar, weights
 from rfbench.worlds.shapes.proxy import ShapesReward
 
 
@@ -18,6 +19,7 @@ class ShapesPreference(Reward):
 
     unit = "logits (logit scale x cosine)"
     version = "1"
+    image_kind = "pixels"
 
     def __init__(self, config: Settings, device: torch.device) -> None:
         weights.verify(weights.REWARD)
@@ -33,9 +35,19 @@ class ShapesGold(Reward):
 
     unit = "share of attributes"
     version = "1"
+    image_kind = "pixels"
 
     def __init__(self, config: Settings, device: torch.device) -> None:
         """Scores on the CPU."""
+
+    @classmethod
+    def check_prompts(cls, config: Settings, prompts: Iterable[str]) -> None:
+        """Only a sentence of the grammar says which attributes to look for."""
+        for prompt in prompts:
+            try:
+                grammar.parse(prompt)
+            except ValueError as error:
+                raise InputError(f"{error}; use prompts of the set 'shapes', or leave this reward out") from None
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         return gold.attribute_accuracy(images, prompts)

@@ -1,0 +1,74 @@
+"""Whether the parts of a run fit one another, told from settings and small files before any weights load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+
+import torch
+
+from rfbench.core.policy import make_policy
+from rfbench.core.prompts import PromptSet
+from rfbench.errors import InputError
+from rfbench.planning.suite_components import SuiteComponents
+from rfbench.plugins.component import Component
+from rfbench.suite.suite import AlgorithmSettings, Suite
+
+
+def check_algorithm(algorithm: Component, label: str, settings: AlgorithmSettings, *size: int) -> None:
+    """An ``InputError`` where the algorithm cannot learn from epochs of this ``size``, the arguments of ``cost``."""
+    needed = algorithm.cls.rollout_needs.min_images_per_prompt
+    if settings.images_per_prompt < needed:
+        raise InputError(
+            f"{label} needs at least {needed} images per prompt, but images_per_prompt is "
+            f"{settings.images_per_prompt}; use --set algorithms.{label}.images_per_prompt={needed} or more"
+        )
+    if settings.sample_from == "reference" and not algorithm.cls.rollout_needs.off_policy:
+        raise InputError(
+            f"{label}: sample_from is 'reference', but {algorithm.name} is defined only for samples of the policy "
+            f"itself; use --set algorithms.{label}.sample_from=policy"
+        )
+    try:
+        algorithm.cls.check(algorithm.config, *size)
+    except InputError as error:
+        raise InputError(f"{label} cannot learn with these settings of algorithms.{label}: {error}") from None
+
+
+def check_components(suite: Suite, components: SuiteComponents) -> None:
+    """An ``InputError`` where the model cannot do what the suite asks, or a reward scores something else."""
+    model = components.model
+    model.cls.check_suite(model.config, suite)
+    for where, reward in components.rewards().items():
+        for part in reward.parts():
+            if part.cls.image_kind not in (None, model.cls.image_kind):
+                raise InputError(
+                    f"{where}: {part.name} scores {part.cls.image_kind}, but the model {model.name} makes "
+                    f"{model.cls.image_kind}; use a reward of the model's own world"
+                )
+    if suite.finetune.method == "lora" or suite.compute.gradient_checkpointing:
+        _try_policy(suite, model)
+
+
+def check_prompts(
+    components: SuiteComponents, prompts: Mapping[str, PromptSet], evaluated: Mapping[str, list[str]]
+) -> None:
+    """An ``InputError`` where the model or a reward does not take a prompt that it would meet."""
+    training: dict[str, Iterable[str]] = {"prompts.train": prompts["train"]}
+    evaluation: dict[str, Iterable[str]] = {f"evaluation.sets.{name}": these for name, these in evaluated.items()}
+    readers = {"model": (components.model, training | evaluation)}
+    for where, reward in components.rewards().items():
+        readers[where] = (reward, training | evaluation if where == "reward" else evaluation)
+    for where, (component, sets) in readers.items():
+        for part, (name, these) in product(component.parts(), sets.items()):
+            try:
+                part.cls.check_prompts(part.config, these)
+            except InputError as error:
+                raise InputError(f"{where} ({part.name}) does not take the prompts of {name}: {error}") from None
+
+
+def _try_policy(suite: Suite, model: Component) -> None:
+    """Makes the policy on the model's architecture without weights: what cannot be trained as the suite says raises."""
+    untrained = model.cls.untrained(model.config, torch.device("meta"))
+    if untrained is not None:
+        compute = suite.compute.model_copy(update={"compile": False})
+        make_policy(suite.model_copy(update={"compute": compute}), untrained, torch.device("cpu"))

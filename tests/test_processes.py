@@ -107,7 +107,8 @@ def test_resume_on_the_same_number_and_refusal_on_another(suite_file: Path, tmp_
     out = tmp_path / "out"
     whole = forked(2, arguments(suite_file, tmp_path / "whole"), tmp_path / "logs-whole")
     assert whole.codes == [0, 0], whole.errors
-    assert forked(2, arguments(suite_file, out), tmp_path / "logs-first").codes == [0, 0]
+    first = forked(2, arguments(suite_file, out), tmp_path / "logs-first")
+    assert first.codes == [0, 0], first.errors
     record_path = out / "mine" / "prdp" / "seed-0" / "run.json"
     record = json.loads(record_path.read_text())
     record_path.write_text(json.dumps(record | {"status": "interrupted"}))
@@ -115,7 +116,8 @@ def test_resume_on_the_same_number_and_refusal_on_another(suite_file: Path, tmp_
     refused = forked(1, resume, tmp_path / "logs-refused")
     assert refused.codes == [2]
     assert "processes was 2 and is 1" in refused.errors
-    assert forked(2, resume, tmp_path / "logs-resumed").codes == [0, 0]
+    resumed = forked(2, resume, tmp_path / "logs-resumed")
+    assert resumed.codes == [0, 0], resumed.errors
     ours, theirs = weights(record_path.parent), weights(tmp_path / "whole" / "mine" / "prdp" / "seed-0")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 

@@ -98,10 +98,16 @@ class Rollout:
         """Denoising steps that carry a gradient."""
         return self.log_probs.shape[1]
 
-    def group_means(self) -> Tensor:
-        """``(images,)`` the mean reward of each image's prompt in this epoch."""
-        sums = torch.zeros(len(self.prompts)).to(self.rewards).index_add(0, self.groups, self.rewards)
-        return (sums / torch.bincount(self.groups, minlength=len(self.prompts)))[self.groups]
+    def prompt_ids(self) -> Tensor:
+        """``(images,)`` a number for each image's prompt: its first group, where a prompt fills several groups."""
+        first = {prompt: group for group, prompt in reversed(list(enumerate(self.prompts)))}
+        return torch.tensor([first[prompt] for prompt in self.prompts])[self.groups]
+
+
+def group_means(values: Tensor, groups: Tensor) -> Tensor:
+    """``(images,)`` the mean of ``values`` ``(images,)`` over the images with the same number in ``groups``."""
+    sums = torch.zeros(int(groups.max()) + 1).to(values).index_add(0, groups, values)
+    return (sums / torch.bincount(groups))[groups]
 
 
 class RolloutSampler:

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from rfbench.core.processes import Processes
-from rfbench.core.rollout import Rollout
+from rfbench.core.rollout import Rollout, group_means
 from rfbench.errors import InputError, RfbenchError
 from rfbench.planning.plan import Plan
 from rfbench.planning.prompt_counts import count_prompts, remarks
@@ -225,7 +225,7 @@ class _Training:
 
 def _std_within_groups(rollout: Rollout) -> float:
     """Root mean square deviation of the rewards from their prompt's mean."""
-    return float((rollout.rewards - rollout.group_means()).square().mean().sqrt())
+    return float((rollout.rewards - group_means(rollout.rewards, rollout.prompt_ids())).square().mean().sqrt())
 
 
 def _now() -> str:

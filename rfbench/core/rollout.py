@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,7 +68,8 @@ class Rollout:
         epoch: the epoch that sampled it, from 0.
         prompts: ``(groups,)`` one prompt per group.
         groups: ``(images,)`` the group, so the prompt, of each image.
-        rewards: ``(images,)`` raw training rewards.
+        rewards: ``(images,)`` raw training rewards; with the suite's noise and offsets, where it has them.
+        offsets: ``(groups,)`` what the suite's ``reward_offsets`` added to the rewards of each prompt.
         log_probs: ``(images, steps)`` log-probs of the objective's steps under the policy as it was at this moment,
             before the epoch's update. That is the policy that sampled, unless the suite samples from the reference.
         reference_log_probs: the same under the frozen reference, where the algorithm asks for them.
@@ -88,6 +89,7 @@ class Rollout:
     clean_latents: Tensor
     condition: Condition
     local: range
+    offsets: Tensor | None = None
 
     @property
     def num_images(self) -> int:
@@ -111,7 +113,12 @@ def group_means(values: Tensor, groups: Tensor) -> Tensor:
 
 
 class RolloutSampler:
-    """Samples and scores an epoch's images, in chunks of one shape, with noise keyed by (seed, epoch, image)."""
+    """Samples and scores an epoch's images, in chunks of one shape, with noise keyed by (seed, epoch, image).
+
+    Args:
+        reward_noise: standard deviation of Gaussian noise on the rewards; None for none.
+        offsets: gives what is added to the rewards of each prompt, ``(prompts,)``; None adds nothing.
+    """
 
     def __init__(
         self,
@@ -124,10 +131,12 @@ class RolloutSampler:
         chunk_size: int,
         seed: int,
         reward_noise: float | None = None,
+        offsets: Callable[[Sequence[str]], Tensor] | None = None,
     ) -> None:
         self._policy, self._reward, self._reward_name = policy, reward, reward_name
         self._processes, self._meter = processes, meter
-        self._chunk_size, self._seed, self._reward_noise = chunk_size, seed, reward_noise
+        self._chunk_size, self._seed = chunk_size, seed
+        self._reward_noise, self._offsets = reward_noise, offsets
 
     @torch.no_grad()
     def __call__(
@@ -188,6 +197,9 @@ class RolloutSampler:
         meter.counters.images += len(groups)
         meter.counters.reward_queries += len(groups)
         rollout.rewards = self._processes.sum(rollout.rewards)
+        if self._offsets is not None:
+            rollout.offsets = self._offsets(prompts)
+            rollout.rewards += rollout.offsets[groups]
         rollout.log_probs = self._processes.sum(rollout.log_probs)
         if rollout.reference_log_probs is not None:
             rollout.reference_log_probs = self._processes.sum(rollout.reference_log_probs)

@@ -28,7 +28,10 @@ from rfbench.suite.suite import AlgorithmSettings, PluginRef, Suite, TrackerSett
 
 @dataclass(frozen=True)
 class Totals:
-    """What a whole run spends. Forwards and backwards count latents through the denoiser."""
+    """What a whole run spends. Forwards and backwards count latents through the denoiser.
+
+    Those of the base model's images for ``reward_offsets`` count as evaluation, as many as if no prompt came twice.
+    """
 
     reward_queries: int
     training_forwards: int
@@ -100,6 +103,12 @@ class Outline(SuiteComponents):
         calls = 2 if self.suite.sampler.guidance_scale != 1 else 1
         return calls * images * (self.suite.sampler.num_steps + self.objective_steps)
 
+    def offset_forwards(self) -> int:
+        """Latents through the denoiser for one epoch's ``reward_offsets``, if none of its prompts came before."""
+        offsets, sampler = self.suite.reward_offsets, self.suite.sampler
+        images = self.prompts_per_epoch * ((offsets.base_images or 0) if offsets else 0)
+        return (2 if sampler.guidance_scale != 1 else 1) * images * sampler.num_steps
+
     def num_evaluations(self) -> int:
         epochs, every = self.suite.epochs, self.suite.evaluation.every
         return epochs // every + 1 + (1 if epochs % every else 0)
@@ -111,7 +120,7 @@ class Outline(SuiteComponents):
             reward_queries=self.suite.budget.reward_queries_per_epoch * epochs,
             training_forwards=epoch.forwards * epochs,
             training_backwards=epoch.backwards * epochs,
-            evaluation_forwards=self.evaluation_forwards() * self.num_evaluations(),
+            evaluation_forwards=self.evaluation_forwards() * self.num_evaluations() + self.offset_forwards() * epochs,
         )
 
     def missing_files(self) -> list[Need]:
@@ -127,6 +136,7 @@ class Outline(SuiteComponents):
             part.check()
         prompts = {name: part.make() for name, part in self.prompt_sets.items()}
         epoch_prompts(prompts["train"], self.prompts_per_epoch, epoch=0, seed=self.seed)
+        _check_offsets(self.suite, len(prompts["train"]))
         return Plan(**vars(self), prompts=prompts, evaluation_prompts=choose_prompts(self.suite, prompts))
 
 
@@ -191,6 +201,15 @@ def _check_needs(algorithm: Component, label: str, settings: AlgorithmSettings) 
         raise InputError(
             f"{label}: sample_from is 'reference', but {algorithm.name} is defined only for samples of the policy "
             f"itself; use --set algorithms.{label}.sample_from=policy"
+        )
+
+
+def _check_offsets(suite: Suite, num_prompts: int) -> None:
+    added = suite.reward_offsets.added_std if suite.reward_offsets else None
+    if added is not None and num_prompts < 2:
+        raise InputError(
+            f"reward_offsets.added_std is {added:g}, but prompts.train has {num_prompts} prompt: one constant on every "
+            "reward adds no difference between prompts; train on at least 2, or leave reward_offsets.added_std out"
         )
 
 

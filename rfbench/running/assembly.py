@@ -20,6 +20,7 @@ from rfbench.planning.plan import Plan
 from rfbench.records.format import CountersRecord
 from rfbench.running import failures
 from rfbench.running.checkpoint import Checkpoint
+from rfbench.running.reward_offsets import PromptOffsets
 
 LOCAL_COUNTERS = ("denoiser_forwards", "denoiser_backwards")  # counted by each process for its share
 
@@ -36,6 +37,7 @@ class Run:
     learner: Learner
     sampler: RolloutSampler
     evaluator: Evaluator
+    reward_offsets: PromptOffsets | None
 
     def rollout(self, epoch: int) -> Rollout:
         """Samples and scores the images of ``epoch``, from 0."""
@@ -67,12 +69,15 @@ class Run:
             "algorithm": self.algorithm.state_dict(),
             "counters": self.counters().model_dump(),
             "seconds": self.meter.lap(),
+            **({"reward_offsets": self.reward_offsets.state_dict()} if self.reward_offsets else {}),
         }
 
     def restore(self, saved: Checkpoint) -> None:
         self.policy.load_state_dict(saved.weights)
         self.learner.load_state_dict(saved.state["optimizer"])
         self.algorithm.load_state_dict(saved.state["algorithm"])
+        if self.reward_offsets is not None:
+            self.reward_offsets.load_state_dict(saved.state["reward_offsets"])
         counters = saved.state["counters"]
         if not self.processes.is_main:  # the saved ones are everyone's: only one process goes on from them
             counters = counters | dict.fromkeys(LOCAL_COUNTERS, 0)
@@ -92,6 +97,11 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         judges = [Judge(plan.reward.name, reward, "training")]
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
         policy = make_policy(suite, model, device, counters=meter.counters, seed=seed)
+    offsets = None
+    if suite.reward_offsets is not None:
+        offsets = PromptOffsets(
+            suite.reward_offsets, policy, reward, plan.reward.name, processes, meter, chunk_size=chunk_size, seed=seed
+        )
     return Run(
         plan=plan,
         processes=processes,
@@ -108,10 +118,12 @@ def make_run(plan: Plan, processes: Processes) -> Run:
             chunk_size=chunk_size,
             seed=seed,
             reward_noise=suite.reward_noise,
+            offsets=offsets,
         ),
         evaluator=Evaluator(
             suite.evaluation, plan.evaluation_prompts, judges, policy, processes, meter, chunk_size=chunk_size
         ),
+        reward_offsets=offsets,
     )
 
 

@@ -125,6 +125,7 @@ class _Training:
             reward_mean=float(rollout.rewards.mean()),
             reward_std=float(rollout.rewards.std(correction=0)),
             reward_std_within_prompt=_std_within_groups(rollout),
+            reward_offset_mean=None if rollout.offsets is None else float(rollout.offsets.mean()),
             truncated_prompts=sum(map(run.policy.model.truncates, rollout.prompts)),
             **self._counters.model_dump(),
             start_error=start_error,

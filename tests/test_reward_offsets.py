@@ -13,7 +13,7 @@ from rfbench.errors import InputError
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.loading import suite_of
-from rfbench.suite.suite import RewardOffsets, Suite
+from rfbench.suite.suite import AlgorithmSettings, Budget, RewardOffsets, Suite
 from tests import tiny
 from tests.test_trainer import assert_same_run, lines
 
@@ -45,11 +45,8 @@ def test_what_is_removed_is_each_prompts_mean_reward_under_the_base_model(suite:
     plain, removed = (tiny.make_run(tiny.plan(s)) for s in (suite, offset(suite, base_images=64)))
     before, after = plain.rollout(0), removed.rollout(0)
     base_means = group_means(before.rewards - after.rewards, before.groups)
-    many = suite.model_copy(
-        update={"budget": suite.budget.model_copy(update={"reward_queries_per_epoch": 6 * 64})}
-    ).model_copy(
-        update={"algorithms": {"prdp": suite.settings_for("prdp").model_copy(update={"images_per_prompt": 64})}}
-    )
+    of_all = {"prdp": AlgorithmSettings(images_per_prompt=64)}
+    many = suite.model_copy(update={"budget": Budget(reward_queries_per_epoch=6 * 64), "algorithms": of_all})
     other_images = tiny.make_run(tiny.plan(many)).rollout(0)
     for group, prompt in enumerate(before.prompts):
         rewards = other_images.rewards[other_images.groups == other_images.prompts.index(prompt)]
@@ -122,17 +119,11 @@ def test_the_dry_run_counts_the_base_models_images_apart_from_training(suite: Su
 def test_one_prompt_has_no_differences_to_add(pipeline: Path, tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("a cat")
     sets = {"seen": {"prompts": "train", "seen": True, "num_prompts": 1, "images_per_prompt": 2}}
-    one = tiny.make_suite(pipeline, tmp_path / "one.txt", evaluation={"sets": sets}, algorithms={})
-    one = one.model_copy(update={"algorithms": {"prdp": suite_settings(12)}})
+    algorithms = {"prdp": {"images_per_prompt": 12}}
+    one = tiny.make_suite(pipeline, tmp_path / "one.txt", evaluation={"sets": sets}, algorithms=algorithms)
     tiny.plan(offset(one, base_images=1))
     with pytest.raises(InputError, match=r"added_std is 3.5, but prompts.train has 1 prompt: .* at least 2"):
         tiny.plan(offset(one, added_std=3.5))
-
-
-def suite_settings(images_per_prompt: int) -> Any:
-    from rfbench.suite.suite import AlgorithmSettings
-
-    return AlgorithmSettings(images_per_prompt=images_per_prompt)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,45 @@ def group_means(values: Tensor, groups: Tensor) -> Tensor:
     return (sums / torch.bincount(groups))[groups]
 
 
+class Spread(NamedTuple):
+    """Standard deviations of what is measured on images, as those of prompts and images drawn without end.
+
+    Attributes:
+        within: of a prompt's images; None where no prompt has two.
+        between: of the prompts' own means, without what ``within`` adds to a mean of few images; None where that cannot
+            be told apart from it, or where there is one prompt.
+    """
+
+    within: float | None
+    between: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """``between`` over ``within``; None where either is unknown, or nothing varies within a prompt."""
+        return self.between / self.within if self.within and self.between is not None else None
+
+
+def spread(values: Tensor, groups: Tensor) -> Spread:
+    """The spread of ``values`` ``(images,)`` within and between ``groups``, by the analysis of variance.
+
+    With n images a prompt, the variance of the prompts' sample means is between^2 + within^2 / n. An estimate of
+    between^2 that comes out negative counts as 0.
+    """
+    values = values.double()
+    sizes = torch.bincount(groups)
+    sizes = sizes[sizes > 0].double()
+    images, prompts = len(values), len(sizes)
+    if images == prompts:
+        return Spread(None, None)
+    means = group_means(values, groups)
+    within = float((values - means).square().sum() / (images - prompts))
+    if prompts == 1:
+        return Spread(within**0.5, None)
+    of_means = float((means - values.mean()).square().sum() / (prompts - 1))
+    typical_size = float(images - sizes.square().sum() / images) / (prompts - 1)
+    return Spread(within**0.5, max(0.0, (of_means - within) / typical_size) ** 0.5)
+
+
 class RolloutSampler:
     """Samples and scores an epoch's images, in chunks of one shape, with noise keyed by (seed, epoch, image).
 

@@ -108,10 +108,17 @@ class EpochRecord(Record):
     epoch: int = Field(description="from 1")
     reward_mean: float = Field(description="of the epoch's training rewards")
     reward_std: float = Field(description="of all of the epoch's training rewards")
-    reward_std_within_prompt: float | None = Field(description="rms deviation from the prompt's mean")
+    reward_std_within_prompt: float | None = Field(
+        description="rms deviation from the mean of the prompt's images; null: each prompt has one"
+    )
+    reward_std_between_prompts: float | None = Field(
+        None, description="of the prompts' own means, estimated free of the noise of few images; null as above"
+    )
+    reward_between_over_within: float | None = Field(
+        None, description="that estimate over the unbiased one of the standard deviation within a prompt"
+    )
     reward_offset_mean: float | None = Field(
-        None,
-        description="mean over prompts of what `reward_offsets` added to the rewards above; null: the suite has none",
+        None, description="mean over prompts of what `reward_offsets` added to the rewards; null: the suite has none"
     )
     truncated_prompts: int | None = Field(None, description="prompts that the text encoder does not read to the end")
     reward_queries: int = Field(description="so far, as the five that follow")
@@ -146,6 +153,10 @@ class EvaluationRecord(Record):
     unit: str
     mean: float = Field(description="over prompts, of each prompt's mean over its images")
     standard_error: float | None = Field(description="of that mean, over prompts; null for one prompt")
+    std_within_prompt: float | None = Field(None, description="between a prompt's images; null: each prompt has one")
+    std_between_prompts: float | None = Field(
+        None, description="of the prompts' own means, estimated free of the noise of few images; null as above"
+    )
     images: int
     per_prompt: list[float] = Field(description="each prompt's mean, to five digits")
 

@@ -14,6 +14,7 @@ from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy, make_policy
 from rfbench.core.processes import Processes
 from rfbench.core.prompts import epoch_prompts
+from rfbench.core.reward import Reward
 from rfbench.core.rollout import Rollout, RolloutSampler
 from rfbench.errors import InputError, InterfaceError
 from rfbench.planning.plan import Plan
@@ -33,6 +34,7 @@ class Run:
     processes: Processes
     meter: Meter
     policy: Policy
+    reward: Reward
     algorithm: Algorithm
     learner: Learner
     sampler: RolloutSampler
@@ -107,6 +109,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         processes=processes,
         meter=meter,
         policy=policy,
+        reward=reward,
         algorithm=plan.algorithm.make(),
         learner=Learner(policy, plan.settings.optimizer, processes, meter, chunk_size=chunk_size, seed=seed),
         sampler=RolloutSampler(

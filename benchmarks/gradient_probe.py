@@ -10,8 +10,8 @@ batch's standard deviation, points the same way and stands once.
 
 PRDP's coefficients, and the reference that they are compared with, belong to the KL-shaped reward r - beta u.
 
-Every rollout is kept when it is done: stopped, the same command goes on. No prompt of a batch is one of the reference's,
-as long as the training prompts last. ``probe.md`` and ``probe.json`` in the folder are the result.
+Every rollout is kept when it is done: stopped, the same command goes on. As long as the training prompts last, no
+prompt of a batch is one of the reference's. ``probe.md`` and ``probe.json`` in the folder are the result.
 """
 
 from __future__ import annotations

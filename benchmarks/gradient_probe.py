@@ -31,11 +31,15 @@ from rfbench.core.processes import Processes
 from rfbench.core.prompts import epoch_prompts
 from rfbench.core.rollout import Rollout, RolloutNeeds
 from rfbench.errors import InputError
+from rfbench.files import write_atomically
 from rfbench.planning.plan import make_plan
+from rfbench.records.identity import suite_hash
 from rfbench.running import checkpoint
 from rfbench.running.assembly import Run, make_run
-from rfbench.running.folder import RunFolder, write_atomically
+from rfbench.running.checkpoint import Owner
+from rfbench.running.folder import RunFolder
 from rfbench.running.reward_offsets import PromptOffsets
+from rfbench.suite.loading import load_suite, suite_of
 from rfbench.suite.suite import RewardOffsets, Suite
 from rfbench_algorithms.advantages import batch_statistics, group_statistics, leave_one_out_mean
 from rfbench_algorithms.prdp import prdp_loss
@@ -104,6 +108,8 @@ class Probe:
 
     Args:
         suite: its training reward, sampler and prompts are the probe's.
+        batch: images of a rollout.
+        group: images of one prompt, in the rollouts with groups.
         beta: of the KL-shaped reward.
         base_images: images of the base model for each prompt whose mean reward is removed.
     """
@@ -113,7 +119,9 @@ class Probe:
         data = suite.model_dump(mode="json") | {"budget": {"reward_queries_per_epoch": batch}, "algorithms": settings}
         self._plan = make_plan(Suite.model_validate(data), "probe", seed)
         self.run: Run = make_run(self._plan, Processes(suite.compute))
-        self._batch, self._group, self._beta = batch, group, beta
+        planned = self._plan.planned(self.run.processes.size)
+        self.suite_hash = suite_hash(planned.suite, planned.inputs)
+        self._batch, self._beta = batch, beta
         run = self.run
         self._base_means = PromptOffsets(
             RewardOffsets(base_images=base_images),
@@ -302,7 +310,7 @@ def _markdown(result: dict[str, Any]) -> str:
 
 
 def _load(run: Run, path: Path) -> int:
-    """Puts in place what the run in ``path`` trained, its exported weights or its newest checkpoint; returns its epoch."""
+    """Puts in place what the run in ``path`` trained, exported or of its newest checkpoint; returns its epoch."""
     folder = RunFolder(path, writer=False)
     record = folder.require_run()
     if folder.weights.is_dir():
@@ -338,15 +346,18 @@ def main(arguments: list[str] | None = None) -> None:
     if group < 2 or batch % group:
         parser.error(f"--images-per-prompt {group} must be 2 or more and divide --batch-images {batch}")
     torch.set_num_threads(1)
-    suite, run_folder = _policy_and_suite(options)
+    if options.run is None:
+        suite = load_suite(options.suite, options.set)
+    else:
+        suite = suite_of(RunFolder(options.run, writer=False).require_run().suite, options.set, f"of {options.run}")
     measured = Probe(
         suite, seed=options.seed, batch=batch, group=group, beta=options.beta, base_images=options.base_images
     )
-    epoch = _load(measured.run, run_folder) if run_folder else 0
+    epoch = _load(measured.run, options.run) if options.run else 0
     settings = {
         "suite": suite.name,
-        "suite_hash": suite.hash,
-        "run": str(run_folder) if run_folder else None,
+        "suite_hash": measured.suite_hash,
+        "run": str(options.run) if options.run else None,
         "epoch": epoch,
         **{name: getattr(options, name) for name in ("reference_images", "batches", "batch_images")},
         **{name: getattr(options, name) for name in ("images_per_prompt", "base_images", "beta", "seed")},

@@ -75,7 +75,7 @@ def _print_rows(rows: list[Row], title: str) -> None:
     console.print(table)
     footnote = "±: the standard error of the mean over prompts" + ("; the paper does not state its own" * with_paper)
     console.print(footnote, style="dim", highlight=False)
-    spread = "between/within: standard deviation of a reward between prompts, over that between the images of one prompt"
+    spread = "between/within: std of a reward between prompts, over that between the images of one prompt"
     console.print(spread, style="dim", highlight=False)
 
 

@@ -10,12 +10,12 @@ averaged over images and steps. There is no KL term. The mean and standard devia
     per-prompt   a running buffer of the prompt's latest rewards, this epoch's included, as published; until the buffer
                  holds ``min_count`` rewards, those of this epoch's whole batch
     group        this epoch's images of the same prompt (as GRPO does)
+    group-mean   the mean is that of this epoch's images of the prompt, the standard deviation that of its whole batch
     batch        this epoch's whole batch
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Literal
 
 import torch
@@ -27,13 +27,16 @@ from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout
 from rfbench.errors import InputError
 from rfbench.suite.settings import Settings
+from rfbench_algorithms.advantages import PromptBuffers, Statistics, batch_statistics, group_statistics
 
 
 class DDPOConfig(Settings):
     """Settings of DDPO."""
 
     clip_range: float = Field(1e-4, gt=0, description="c of the ratio; to first order in nats per latent dimension")
-    advantage: Literal["per-prompt", "group", "batch"] = Field("per-prompt", description="whose mean and std")
+    advantage: Literal["per-prompt", "group", "group-mean", "batch"] = Field(
+        "per-prompt", description="whose mean and std; group-mean: the prompt's mean with the batch's std"
+    )
     advantage_clip: float = Field(5.0, gt=0, description="a, in standard deviations of the reward")
     buffer_size: int = Field(32, ge=2, description="rewards kept for each prompt")
     min_count: int = Field(16, ge=2, description="rewards that a buffer must hold before its statistics are used")
@@ -55,7 +58,7 @@ class DDPO(Algorithm):
 
     def __init__(self, config: DDPOConfig) -> None:
         super().__init__(config)
-        self._buffers: dict[str, deque[float]] = {}
+        self._buffers = PromptBuffers(config.buffer_size, config.min_count)
 
     @property
     def clip_range(self) -> float | None:
@@ -117,29 +120,22 @@ class DDPO(Algorithm):
     def _advantages(self, rollout: Rollout) -> Tensor:
         """``(images,)`` standardised and clipped rewards."""
         rewards = rollout.rewards.double()
-        mean, std = self._statistics(rollout, rewards)
-        return ((rewards - mean) / (std + 1e-6)).clamp(-self.config.advantage_clip, self.config.advantage_clip)
+        return self._statistics(rollout, rewards).standardise(rewards, self.config.advantage_clip)
 
-    def _statistics(self, rollout: Rollout, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and (population) standard deviation for every image, ``(images,)`` each."""
-        mean = rewards.mean().repeat(len(rewards))
-        std = rewards.std(correction=0).repeat(len(rewards))
-        if self.config.advantage == "batch":
-            return mean, std
-        for group, prompt in enumerate(rollout.prompts):
-            members = rollout.groups == group
-            population = rewards[members]
-            if self.config.advantage == "per-prompt":
-                buffer = self._buffers.setdefault(prompt, deque(maxlen=self.config.buffer_size))
-                buffer.extend(population.tolist())
-                if len(buffer) < self.config.min_count:
-                    continue
-                population = torch.tensor(list(buffer), dtype=torch.float64)
-            mean[members], std[members] = population.mean(), population.std(correction=0)
-        return mean, std
+    def _statistics(self, rollout: Rollout, rewards: Tensor) -> Statistics:
+        batch, prompts = batch_statistics(rewards), rollout.prompt_ids()
+        match self.config.advantage:
+            case "batch":
+                return batch
+            case "group":
+                return group_statistics(rewards, prompts)
+            case "group-mean":
+                return Statistics(group_statistics(rewards, prompts).mean, batch.std)
+            case "per-prompt":
+                return self._buffers.add(rewards, [rollout.prompts[group] for group in rollout.groups.tolist()])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"buffers": {prompt: list(buffer) for prompt, buffer in self._buffers.items()}}
+        return {"buffers": self._buffers.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._buffers = {p: deque(values, maxlen=self.config.buffer_size) for p, values in state["buffers"].items()}
+        self._buffers.load_state_dict(state["buffers"])

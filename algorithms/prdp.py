@@ -12,9 +12,15 @@ prompt, and keeps theta near the policy that sampled by also scoring the stepwis
     max[ (u_i - u_j - (r_i - r_j)/beta)^2 , (u_i^clip - u_j^clip - (r_i - r_j)/beta)^2 ],
     l_t^clip = clip(l_t, l_t(old) - eps, l_t(old) + eps)
 
-averaged over the pairs with r_i > r_j. The loss depends on theta through the scalars l_{i,t} alone. So its gradient is
-that of sum c_{i,t} L_{i,t}(theta), with c = dLoss/dl from a pass without gradient: it is accumulated over chunks of
-(image, step) pairs, in memory that does not grow with the number of steps, and is exact.
+averaged over a prompt's pairs with r_i > r_j, then over the prompts. The loss depends on theta through the scalars
+l_{i,t} alone. So its gradient is that of sum c_{i,t} L_{i,t}(theta), with c = dLoss/dl from a pass without gradient: it
+is accumulated over chunks of (image, step) pairs, in memory that does not grow with the number of steps, and is exact.
+
+At the policy that sampled, so for K = 1, no clip binds, and where no rewards tie c_{i,t} is, with B images of a prompt,
+
+    -4 / (beta (B - 1)) (a_i - mean a of the prompt) / (prompts steps),    a = r - beta u
+
+which is leave-one-out REINFORCE on the KL-shaped reward a.
 """
 
 from __future__ import annotations
@@ -47,9 +53,15 @@ class PairLoss(NamedTuple):
     loss: Tensor  # scalar; 0 without a pair
     num_pairs: int
     num_ties: int  # pairs of one prompt with equal rewards, which are left out
+    num_tied_prompts: int  # prompts without a pair, which contribute 0
     clipped_pairs: float  # share of the pairs that the clipped branch wins
     log_ratio_difference_rms: float  # rms of u_i - u_j over the pairs
     target_rms: float  # rms of (r_i - r_j) / beta over the pairs
+
+    @property
+    def anchor(self) -> float:
+        """The KL term's size beside the reward's: rms of beta (u_i - u_j) over that of r_i - r_j; 0 without a pair."""
+        return self.log_ratio_difference_rms / self.target_rms if self.num_pairs else 0.0
 
 
 def prdp_loss(
@@ -66,14 +78,18 @@ def prdp_loss(
     Args:
         log_probs, log_probs_old, reference_log_probs: L_t under theta, the sampling policy and the reference,
             ``(images, steps)``.
-        rewards, groups: ``(images,)``; pairs are formed inside a group.
+        rewards, groups: ``(images,)``; pairs are formed inside a group. As in App. G they are averaged within it, then
+            over the groups; a group whose rewards all tie, which gives NaN there, counts as 0.
     """
     same_group = groups[:, None] == groups[None, :]
     i, j = torch.nonzero(same_group & (rewards[:, None] > rewards[None, :]), as_tuple=True)
     equal = same_group & (rewards[:, None] == rewards[None, :])
     num_ties = (int(equal.sum()) - len(groups)) // 2
+    names, index = groups.unique(return_inverse=True)
+    pairs = torch.bincount(index[i], minlength=len(names))  # (groups,)
+    num_tied_prompts = int((pairs == 0).sum())
     if len(i) == 0:
-        return PairLoss(0.0 * log_probs.sum(), 0, num_ties, 0.0, 0.0, 0.0)
+        return PairLoss(0.0 * log_probs.sum(), 0, num_ties, num_tied_prompts, 0.0, 0.0, 0.0)
     target = (rewards[i] - rewards[j]) / beta
     u = (log_probs - reference_log_probs).mean(1)
     squared_error = (u[i] - u[j] - target).square()
@@ -86,9 +102,10 @@ def prdp_loss(
         squared_error = torch.maximum(squared_error, clipped_error)
     difference = (u[i] - u[j]).detach()
     return PairLoss(
-        squared_error.mean(),
+        (squared_error / pairs[index[i]]).sum() / len(pairs),
         len(i),
         num_ties,
+        num_tied_prompts,
         clipped_pairs,
         float(difference.square().mean().sqrt()),
         float(target.square().mean().sqrt()),
@@ -128,9 +145,11 @@ class PRDP(Algorithm):
             "loss": float(pair_loss.loss.detach()),
             "pairs": pair_loss.num_pairs,
             "ties": pair_loss.num_ties,
+            "tied_prompts": pair_loss.num_tied_prompts,
             "clipped_pairs": pair_loss.clipped_pairs,
             "log_ratio_difference_rms": pair_loss.log_ratio_difference_rms,
             "target_rms": pair_loss.target_rms,
+            "anchor": pair_loss.anchor,
         }
 
     def _coefficients(self, rollout: Rollout, log_probs: Tensor) -> tuple[PairLoss, Tensor]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import torch
@@ -47,6 +49,54 @@ def test_batch_advantages() -> None:
 def test_group_advantages() -> None:
     found = DDPO(DDPOConfig(advantage="group"))._advantages(rollout(["a", "b"], [0, 0, 1, 1], [1.0, 2.0, 4.0, 8.0]))
     assert found.tolist() == pytest.approx(standardise([1, 2], [1, 2]) + standardise([4, 8], [4, 8]))
+
+
+def test_group_mean_advantages_are_the_prompts_deviations_over_the_batchs_std() -> None:
+    rewards = [1.0, 2.0, 4.0, 8.0]
+    algorithm = DDPO(DDPOConfig(advantage="group-mean"))
+    found = algorithm._advantages(rollout(["a", "b"], [0, 0, 1, 1], rewards))
+    std = statistics.pstdev(rewards)
+    assert found.tolist() == pytest.approx([-0.5 / std, 0.5 / std, -2 / std, 2 / std], rel=1e-6)
+
+
+@pytest.mark.parametrize("advantage", ["group", "group-mean"])
+def test_a_prompts_constant_moves_no_advantage_of_its_group(advantage: Literal["group", "group-mean"]) -> None:
+    """Of group-mean only the scale moves: with the constants, the batch's standard deviation grows."""
+    algorithm = DDPO(DDPOConfig(advantage=advantage))
+    found = [
+        algorithm._advantages(rollout(["a", "b"], [0, 0, 1, 1], rewards))
+        for rewards in ([1.0, 2.0, 4.0, 8.0], [11.0, 12.0, -6.0, -2.0])
+    ]
+    before, after = (values / values.norm() for values in found)
+    assert torch.allclose(before, after, atol=1e-6)
+
+
+@pytest.mark.parametrize("per_group", [1, 3])
+def test_a_prompt_that_comes_twice_in_an_epoch_is_judged_by_all_of_its_images(per_group: int) -> None:
+    """The tracker of the published code, whose statistics of a prompt are taken when all its rewards are in."""
+    generator = torch.Generator().manual_seed(0)
+    prompts = ["a", "b", "a", "c", "a", "b"]
+    groups = torch.arange(6).repeat_interleave(per_group).tolist()
+    of_image = [prompts[group] for group in groups]
+    tracked: dict[str, list[float]] = {}
+    algorithm = DDPO(DDPOConfig(advantage="per-prompt", buffer_size=7, min_count=2))
+    for _ in range(3):
+        rewards = torch.randn(len(groups), generator=generator).tolist()
+        found = algorithm._advantages(rollout(prompts, groups, rewards)).tolist()
+        for prompt, reward in zip(of_image, rewards, strict=True):
+            tracked[prompt] = [*tracked.get(prompt, []), reward][-7:]
+        for prompt, reward, advantage in zip(of_image, rewards, found, strict=True):
+            population = tracked[prompt] if len(tracked[prompt]) >= 2 else rewards
+            assert [advantage] == pytest.approx(standardise([reward], population), rel=1e-6)
+
+
+@pytest.mark.parametrize("advantage", ["group", "group-mean"])
+def test_the_groups_of_a_prompt_that_comes_twice_are_one(advantage: Literal["group", "group-mean"]) -> None:
+    rewards = [1.0, 2.0, 10.0, 7.0, 8.0]
+    algorithm = DDPO(DDPOConfig(advantage=advantage))
+    twice = algorithm._advantages(rollout(["a", "b", "a"], [0, 0, 1, 2, 2], rewards))
+    once = algorithm._advantages(rollout(["a", "b"], [0, 0, 1, 0, 0], rewards))
+    assert twice.tolist() == once.tolist()
 
 
 def test_per_prompt_advantages_use_the_buffer_once_it_is_filled() -> None:

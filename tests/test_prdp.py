@@ -13,6 +13,7 @@ from torch import Tensor
 from rfbench.core.rollout import Rollout
 from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
+from rfbench_algorithms.advantages import leave_one_out_mean
 from rfbench_algorithms.prdp import PRDP, PRDPConfig, prdp_loss
 from tests import tiny
 
@@ -20,11 +21,21 @@ from tests import tiny
 def naive_loss(
     log_probs: Tensor, old: Tensor, reference: Tensor, rewards: Tensor, groups: Tensor, beta: float, eps: float | None
 ) -> Tensor:
-    """The paper's pair loss, pair by pair and step by step."""
+    """The paper's pair loss, prompt by prompt, pair by pair and step by step."""
+    of_prompts = [
+        _naive_prompt_loss(*(x[groups == group] for x in (log_probs, old, reference, rewards)), beta, eps)
+        for group in groups.unique()
+    ]
+    return torch.stack(of_prompts).mean()
+
+
+def _naive_prompt_loss(
+    log_probs: Tensor, old: Tensor, reference: Tensor, rewards: Tensor, beta: float, eps: float | None
+) -> Tensor:
     losses = []
-    for i in range(len(groups)):
-        for j in range(len(groups)):
-            if groups[i] != groups[j] or not rewards[i] > rewards[j]:
+    for i in range(len(rewards)):
+        for j in range(len(rewards)):
+            if not rewards[i] > rewards[j]:
                 continue
             target = (rewards[i] - rewards[j]) / beta
             steps = range(log_probs.shape[1])
@@ -66,6 +77,84 @@ def test_loss_equals_the_papers_pair_by_pair(seed: int, groups: list[int], level
     same = [(i, j) for i in range(n) for j in range(i) if groups[i] == groups[j]]
     assert result.num_ties == sum(bool(rewards[i] == rewards[j]) for i, j in same)
     assert result.num_pairs == len(same) - result.num_ties
+    assert result.num_tied_prompts == sum(len(rewards[arguments[3] == g].unique()) == 1 for g in set(groups))
+
+
+def appendix_g(u: Tensor, u_clip: Tensor, rewards: Tensor, beta: float) -> Tensor:
+    """The loss of one prompt as the paper prints it: matrices of differences and `jnp.mean(..., where=...)`."""
+    reward_diffs = rewards[:, None] - rewards[None, :]
+    pred, pred_clip = u[:, None] - u[None, :], u_clip[:, None] - u_clip[None, :]
+    loss = torch.maximum((pred - reward_diffs / beta) ** 2, (pred_clip - reward_diffs / beta) ** 2)
+    return loss[reward_diffs > 0].mean()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_loss_equals_appendix_g_averaged_over_prompts(tied: bool) -> None:
+    """With ties the mean over all pairs of the epoch is another number; without, the same."""
+    generator = torch.Generator().manual_seed(3)
+    old, reference = torch.randn(2, 12, 5, generator=generator, dtype=torch.float64)
+    log_probs = old + 0.1 * torch.randn(12, 5, generator=generator, dtype=torch.float64)
+    rewards = torch.randn(12, generator=generator, dtype=torch.float64)
+    groups = torch.arange(3).repeat_interleave(4)
+    if tied:
+        rewards[1:4] = rewards[0] + torch.tensor([0.0, 0.0, 1.0])
+    clipped = torch.clip(log_probs - reference, old - reference - 0.05, old - reference + 0.05)
+    u, u_clip = (log_probs - reference).mean(1), clipped.mean(1)
+    of_prompts = [appendix_g(u[groups == g], u_clip[groups == g], rewards[groups == g], 0.3) for g in range(3)]
+    found = prdp_loss(log_probs, old, reference, rewards, groups, 0.3, 0.05).loss
+    torch.testing.assert_close(found, torch.stack(of_prompts).mean(), rtol=1e-12, atol=0)
+    pairs = torch.tensor([3.0 if tied else 6.0, 6.0, 6.0])
+    over_all_pairs = (torch.stack(of_prompts) * pairs).sum() / pairs.sum()
+    assert torch.isclose(found, over_all_pairs, rtol=1e-12) == (not tied)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    num_prompts=st.integers(1, 4),
+    per_prompt=st.integers(2, 6),
+    beta=st.sampled_from([3e-5, 0.1, 10.0]),
+    eps=st.sampled_from([None, 1e-6, 1e-3, 1.0]),
+)
+def test_at_one_update_the_gradient_is_leave_one_out_reinforce_on_the_kl_shaped_reward(
+    seed: int, num_prompts: int, per_prompt: int, beta: float, eps: float | None
+) -> None:
+    """At the policy that sampled, whatever the clip; and without a clip at any policy, for its own u."""
+    generator = torch.Generator().manual_seed(seed)
+    n = num_prompts * per_prompt
+    old, reference, moved = torch.randn(3, n, 3, generator=generator, dtype=torch.float64)
+    rewards = torch.randn(n, generator=generator, dtype=torch.float64)
+    groups = torch.arange(num_prompts).repeat_interleave(per_prompt)
+    for log_probs in (old, moved) if eps is None else (old,):
+        ours, theirs = log_probs.clone().requires_grad_(), log_probs.clone().requires_grad_()
+        prdp_loss(ours, old, reference, rewards, groups, beta, eps).loss.backward()
+        shaped = rewards - beta * (log_probs - reference).mean(1)
+        advantages = shaped - leave_one_out_mean(shaped, groups)
+        (-4 / beta * advantages * theirs.mean(1)).mean().backward()
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        scale = float(theirs.grad.abs().max())
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-11 * scale)
+
+
+def test_where_the_clip_binds_it_is_not() -> None:
+    """From the second update on PRDP is something else: pairs that the clipped branch wins have no gradient."""
+    old, reference = torch.zeros(2, 1, dtype=torch.float64), torch.zeros(2, 1, dtype=torch.float64)
+    moved = torch.tensor([[0.1], [-0.1]], dtype=torch.float64, requires_grad=True)
+    rewards = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    prdp_loss(moved, old, reference, rewards, torch.tensor([0, 0]), 1.0, 1e-3).loss.backward()
+    assert moved.grad is not None
+    assert moved.grad.tolist() == [[0.0], [0.0]]
+
+
+def test_the_anchor_is_the_kl_terms_size_beside_the_rewards() -> None:
+    """Three images: the rms over pairs of u's differences, times beta, over that of the rewards'."""
+    u, rewards = torch.tensor([0.1, 0.3, -0.2], dtype=torch.float64), torch.tensor([2.0, 5.0, 4.0]).double()
+    zeros = torch.zeros(3, 1, dtype=torch.float64)
+    result = prdp_loss(u[:, None], zeros, zeros, rewards, torch.zeros(3, dtype=torch.long), 2.0, None)
+    expected = 2.0 * math.sqrt(0.2**2 + 0.3**2 + 0.5**2) / math.sqrt(3**2 + 2**2 + 1**2)
+    assert result.anchor == pytest.approx(expected, rel=1e-12)
+    tied = prdp_loss(u[:, None], zeros, zeros, torch.ones(3).double(), torch.zeros(3, dtype=torch.long), 2.0, None)
+    assert (tied.anchor, tied.num_tied_prompts, tied.num_ties) == (0.0, 1, 3)
 
 
 def test_loss_is_zero_at_the_optimum() -> None:
@@ -81,7 +170,7 @@ def test_chunked_gradient_equals_autograd_through_everything(suite: Suite, clip_
         suite.model.options["path"],
         suite.prompts["train"].options["path"],
         compute={"chunk_size": 5, "device": "cpu"},
-        algorithms={"prdp": {"images_per_prompt": 4, "optimizer": {"learning_rate": 1e-3, "max_grad_norm": 1e9}}},
+        algorithms={"prdp": {"images_per_prompt": 4, "optimizer": {"learning_rate": 1e-4, "max_grad_norm": 1e9}}},
     )
     run = tiny.make_run(tiny.plan(suite))
     run.algorithm = PRDP(PRDPConfig(beta=0.01, clip_range=clip_range or "off", updates_per_epoch=3))

@@ -65,16 +65,18 @@ def _print_rows(rows: list[Row], title: str) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("prompts", "measure"):
         table.add_column(heading, overflow="fold")
-    headings = ("images", "measured", *(("paper", "gap") if with_paper else ()), "±")
+    headings = ("images", "measured", *(("paper", "gap") if with_paper else ()), "±", "between/within")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         paper = [_number(row.paper), _number(row.gap, "+")] if with_paper else []
         cells = [f"{row.images:,}", _number(row.measured), *paper, _number(row.standard_error)]
-        table.add_row(row.evaluation_set, row.measure, *cells)
+        table.add_row(row.evaluation_set, row.measure, *cells, _number(row.between_over_within))
     console.print(table)
     footnote = "±: the standard error of the mean over prompts" + ("; the paper does not state its own" * with_paper)
     console.print(footnote, style="dim", highlight=False)
+    spread = "between/within: std of a reward between prompts, over that between the images of one prompt"
+    console.print(spread, style="dim", highlight=False)
 
 
 def _number(value: float | None, sign: str = "") -> str:

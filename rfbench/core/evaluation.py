@@ -22,7 +22,7 @@ from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy
 from rfbench.core.processes import Processes
 from rfbench.core.reward import Reward, score
-from rfbench.core.rollout import denoise
+from rfbench.core.rollout import Spread, denoise, spread
 from rfbench.core.schedule import kl_divergence
 from rfbench.records.format import EvaluationRecord, RewardRecord, Role
 from rfbench.suite.suite import Evaluation, EvaluationSet
@@ -47,6 +47,7 @@ class SetResult:
     seen: bool
     images: int
     per_prompt: dict[str, Tensor]  # (prompts,) each
+    spreads: dict[str, Spread]  # of the measures of single images
     grid: Tensor  # (grid prompts, grid images, 3, H, W) uint8
 
 
@@ -103,6 +104,8 @@ class Evaluator:
                 unit=units[measure],
                 mean=float(values.mean()),
                 standard_error=float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None,
+                std_within_prompt=result.spreads[measure].within if measure in result.spreads else None,
+                std_between_prompts=result.spreads[measure].between if measure in result.spreads else None,
                 images=result.images,
                 per_prompt=[float(f"{value:.5g}") for value in values.tolist()],
             )
@@ -132,17 +135,17 @@ class Evaluator:
         schedule, shape = self._policy.schedule, self._policy.model.latent_shape
         measures["kl"] = kl
         measures["kl_per_dimension"] = kl / (len(schedule.objective_steps) * math.prod(shape))
-        per_prompt = {
-            measure: self._processes.sum(values).view(len(prompts), copies).mean(1)
-            for measure, values in measures.items()
-        }
+        measures = {measure: self._processes.sum(values) for measure, values in measures.items()}
+        per_prompt = {measure: values.view(len(prompts), copies).mean(1) for measure, values in measures.items()}
+        of_prompt = torch.arange(len(prompts)).repeat_interleave(copies)
+        spreads = {measure: spread(values, of_prompt) for measure, values in measures.items()}
         per_prompt |= self._policy.model.exact_measures(schedule, prompts)
         if copies > 1:
             diversity = torch.zeros(len(prompts))
             diversity[share.start : share.stop] = torch.tensor(pictures.diversity)
             per_prompt["diversity"] = self._processes.sum(diversity)
         grid = self._processes.sum(pictures.grid(len(prompts))).to(torch.uint8)
-        return SetResult(name, settings.seen, len(prompts) * copies, per_prompt, grid)
+        return SetResult(name, settings.seen, len(prompts) * copies, per_prompt, spreads, grid)
 
     def _sample(self, name: str, prompts: list[str], images: range) -> tuple[Tensor, Tensor]:
         """x_0 ``(m, ...)`` and the KL of the objective's steps in nats ``(m,)``."""

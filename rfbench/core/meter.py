@@ -16,13 +16,17 @@ PHASES = ("load", "sample", "decode", "reward", "reference", "update", "evaluate
 
 @dataclass
 class Counters:
-    """Work done since the run's start. A forward or backward is one latent through the denoiser; guidance makes two."""
+    """Work done since the run's start. A forward or backward is one latent through the denoiser; guidance makes two.
+
+    ``base_reward_queries`` are images of the base model that were scored apart from the budget (``reward_offsets``).
+    """
 
     reward_queries: int = 0
     images: int = 0
     denoiser_forwards: int = 0
     denoiser_backwards: int = 0
     optimizer_steps: int = 0
+    base_reward_queries: int = 0
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)

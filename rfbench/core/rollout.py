@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,7 +68,8 @@ class Rollout:
         epoch: the epoch that sampled it, from 0.
         prompts: ``(groups,)`` one prompt per group.
         groups: ``(images,)`` the group, so the prompt, of each image.
-        rewards: ``(images,)`` raw training rewards.
+        rewards: ``(images,)`` raw training rewards; with the suite's noise and offsets, where it has them.
+        offsets: ``(groups,)`` what the suite's ``reward_offsets`` added to the rewards of each prompt.
         log_probs: ``(images, steps)`` log-probs of the objective's steps under the policy as it was at this moment,
             before the epoch's update. That is the policy that sampled, unless the suite samples from the reference.
         reference_log_probs: the same under the frozen reference, where the algorithm asks for them.
@@ -88,6 +89,7 @@ class Rollout:
     clean_latents: Tensor
     condition: Condition
     local: range
+    offsets: Tensor | None = None
 
     @property
     def num_images(self) -> int:
@@ -104,12 +106,66 @@ class Rollout:
 
     def group_means(self) -> Tensor:
         """``(images,)`` the mean reward of each image's prompt in this epoch."""
-        sums = torch.zeros(len(self.prompts)).to(self.rewards).index_add(0, self.groups, self.rewards)
-        return (sums / torch.bincount(self.groups, minlength=len(self.prompts)))[self.groups]
+        return group_means(self.rewards, self.groups)
+
+    def prompt_ids(self) -> Tensor:
+        """``(images,)`` a number for each image's prompt: its first group, where a prompt fills several groups."""
+        first = {prompt: group for group, prompt in reversed(list(enumerate(self.prompts)))}
+        return torch.tensor([first[prompt] for prompt in self.prompts])[self.groups]
+
+
+def group_means(values: Tensor, groups: Tensor) -> Tensor:
+    """``(images,)`` the mean of ``values`` ``(images,)`` over the images with the same number in ``groups``."""
+    sums = torch.zeros(int(groups.max()) + 1).to(values).index_add(0, groups, values)
+    return (sums / torch.bincount(groups))[groups]
+
+
+class Spread(NamedTuple):
+    """Standard deviations of what is measured on images, as those of prompts and images drawn without end.
+
+    Attributes:
+        within: of a prompt's images; None where no prompt has two.
+        between: of the prompts' own means, without what ``within`` adds to a mean of few images; None where that cannot
+            be told apart from it, or where there is one prompt.
+    """
+
+    within: float | None
+    between: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """``between`` over ``within``; None where either is unknown, or nothing varies within a prompt."""
+        return self.between / self.within if self.within and self.between is not None else None
+
+
+def spread(values: Tensor, groups: Tensor) -> Spread:
+    """The spread of ``values`` ``(images,)`` within and between ``groups``, by the analysis of variance.
+
+    With n images a prompt, the variance of the prompts' sample means is between^2 + within^2 / n. An estimate of
+    between^2 that comes out negative counts as 0.
+    """
+    values = values.double()
+    sizes = torch.bincount(groups)
+    sizes = sizes[sizes > 0].double()
+    images, prompts = len(values), len(sizes)
+    if images == prompts:
+        return Spread(None, None)
+    means = group_means(values, groups)
+    within = float((values - means).square().sum() / (images - prompts))
+    if prompts == 1:
+        return Spread(within**0.5, None)
+    of_means = float((means - values.mean()).square().sum() / (prompts - 1))
+    typical_size = float(images - sizes.square().sum() / images) / (prompts - 1)
+    return Spread(within**0.5, max(0.0, (of_means - within) / typical_size) ** 0.5)
 
 
 class RolloutSampler:
-    """Samples and scores an epoch's images, in chunks of one shape, with noise keyed by (seed, epoch, image)."""
+    """Samples and scores an epoch's images, in chunks of one shape, with noise keyed by (seed, epoch, image).
+
+    Args:
+        reward_noise: standard deviation of Gaussian noise on the rewards; None for none.
+        offsets: gives what is added to the rewards of each prompt, ``(prompts,)``; None adds nothing.
+    """
 
     def __init__(
         self,
@@ -122,10 +178,12 @@ class RolloutSampler:
         chunk_size: int,
         seed: int,
         reward_noise: float | None = None,
+        offsets: Callable[[Sequence[str]], Tensor] | None = None,
     ) -> None:
         self._policy, self._reward, self._reward_name = policy, reward, reward_name
         self._processes, self._meter = processes, meter
-        self._chunk_size, self._seed, self._reward_noise = chunk_size, seed, reward_noise
+        self._chunk_size, self._seed = chunk_size, seed
+        self._reward_noise, self._offsets = reward_noise, offsets
 
     @torch.no_grad()
     def __call__(
@@ -186,6 +244,9 @@ class RolloutSampler:
         meter.counters.images += len(groups)
         meter.counters.reward_queries += len(groups)
         rollout.rewards = self._processes.sum(rollout.rewards)
+        if self._offsets is not None:
+            rollout.offsets = self._offsets(prompts)
+            rollout.rewards += rollout.offsets[groups]
         rollout.log_probs = self._processes.sum(rollout.log_probs)
         if rollout.reference_log_probs is not None:
             rollout.reference_log_probs = self._processes.sum(rollout.reference_log_probs)

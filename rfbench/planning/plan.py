@@ -33,7 +33,10 @@ from rfbench.suite.suite import AlgorithmSettings, PluginRef, Suite, TrackerSett
 
 @dataclass(frozen=True)
 class Totals:
-    """What a whole run spends. Forwards and backwards count latents through the denoiser."""
+    """What a whole run spends. Forwards and backwards count latents through the denoiser.
+
+    Those of the base model's images for ``reward_offsets`` count as evaluation, as many as if no prompt came twice.
+    """
 
     reward_queries: int
     training_forwards: int
@@ -103,6 +106,12 @@ class Outline(SuiteComponents):
         calls = 2 if self.suite.sampler.guidance_scale != 1 else 1
         return calls * images * (self.suite.sampler.num_steps + self.objective_steps)
 
+    def offset_forwards(self) -> int:
+        """Latents through the denoiser for one epoch's ``reward_offsets``, if none of its prompts came before."""
+        offsets, sampler = self.suite.reward_offsets, self.suite.sampler
+        images = self.prompts_per_epoch * ((offsets.base_images or 0) if offsets else 0)
+        return (2 if sampler.guidance_scale != 1 else 1) * images * sampler.num_steps
+
     def num_evaluations(self) -> int:
         epochs, every = self.suite.epochs, self.suite.evaluation.every
         return epochs // every + 1 + (1 if epochs % every else 0)
@@ -114,7 +123,7 @@ class Outline(SuiteComponents):
             reward_queries=self.suite.budget.reward_queries_per_epoch * epochs,
             training_forwards=epoch.forwards * epochs,
             training_backwards=epoch.backwards * epochs,
-            evaluation_forwards=self.evaluation_forwards() * self.num_evaluations(),
+            evaluation_forwards=self.evaluation_forwards() * self.num_evaluations() + self.offset_forwards() * epochs,
         )
 
     def missing_files(self) -> list[Need]:
@@ -131,6 +140,7 @@ class Outline(SuiteComponents):
         check_components(self.suite, self)
         prompts = {name: part.make() for name, part in self.prompt_sets.items()}
         epoch_prompts(prompts["train"], self.prompts_per_epoch, epoch=0, seed=self.seed)
+        _check_offsets(self.suite, len(prompts["train"]))
         evaluation_prompts = choose_prompts(self.suite, prompts)
         check_prompts(self, prompts, evaluation_prompts)
         return Plan(**vars(self), prompts=prompts, evaluation_prompts=evaluation_prompts)
@@ -208,6 +218,15 @@ def _objective_steps(model: Component, suite: Suite) -> int:
 def _assumed(num_steps: int) -> NoiseSchedule:
     training_steps = max(num_steps, 1000)
     return NoiseSchedule(torch.linspace(1, 0, training_steps + 2, dtype=torch.float64)[1:-1])
+
+
+def _check_offsets(suite: Suite, num_prompts: int) -> None:
+    added = suite.reward_offsets.added_std if suite.reward_offsets else None
+    if added is not None and num_prompts < 2:
+        raise InputError(
+            f"reward_offsets.added_std is {added:g}, but prompts.train has {num_prompts} prompt: one constant on every "
+            "reward adds no difference between prompts; train on at least 2, or leave reward_offsets.added_std out"
+        )
 
 
 def _check_installed(trackers: TrackerSettings) -> None:

@@ -37,6 +37,9 @@ class CountersRecord(Record):
     denoiser_forwards: int = Field(description="latents through the denoiser; guidance makes two of each")
     denoiser_backwards: int = Field(description="latents whose gradient was computed")
     optimizer_steps: int = Field(description="steps that the optimiser took")
+    base_reward_queries: int = Field(
+        0, description="images of the base model that were scored for `reward_offsets`, apart from the budget"
+    )
 
 
 class RewardRecord(Record):
@@ -105,13 +108,25 @@ class EpochRecord(Record):
     epoch: int = Field(description="from 1")
     reward_mean: float = Field(description="of the epoch's training rewards")
     reward_std: float = Field(description="of all of the epoch's training rewards")
-    reward_std_within_prompt: float | None = Field(description="rms deviation from the prompt's mean")
+    reward_std_within_prompt: float | None = Field(
+        description="rms deviation from the mean of the prompt's images; null: each prompt has one"
+    )
+    reward_std_between_prompts: float | None = Field(
+        None, description="of the prompts' own means, estimated free of the noise of few images; null as above"
+    )
+    reward_between_over_within: float | None = Field(
+        None, description="that estimate over the unbiased one of the standard deviation within a prompt"
+    )
+    reward_offset_mean: float | None = Field(
+        None, description="mean over prompts of what `reward_offsets` added to the rewards; null: the suite has none"
+    )
     truncated_prompts: int | None = Field(None, description="prompts that the text encoder does not read to the end")
-    reward_queries: int = Field(description="so far, as the four that follow")
+    reward_queries: int = Field(description="so far, as the five that follow")
     images: int
     denoiser_forwards: int
     denoiser_backwards: int
     optimizer_steps: int
+    base_reward_queries: int = 0
     start_error: float | None = Field(
         description="largest distance of a log-prob from its sampled value before the first update; null: none compared"
     )
@@ -138,6 +153,10 @@ class EvaluationRecord(Record):
     unit: str
     mean: float = Field(description="over prompts, of each prompt's mean over its images")
     standard_error: float | None = Field(description="of that mean, over prompts; null for one prompt")
+    std_within_prompt: float | None = Field(None, description="between a prompt's images; null: each prompt has one")
+    std_between_prompts: float | None = Field(
+        None, description="of the prompts' own means, estimated free of the noise of few images; null as above"
+    )
     images: int
     per_prompt: list[float] = Field(description="each prompt's mean, to five digits")
 

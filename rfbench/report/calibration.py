@@ -11,7 +11,13 @@ from rfbench.suite.suite import Suite
 
 
 class Row(NamedTuple):
-    """One measure on one evaluation set; ``paper`` is the paper's base model there, None where it gives no number."""
+    """One measure on one evaluation set.
+
+    Attributes:
+        paper: the paper's base model there; None where it gives no number.
+        between_over_within: of a reward, its standard deviation between prompts over that between the images of one
+            prompt; None where the latter is unknown.
+    """
 
     evaluation_set: str
     measure: str
@@ -19,11 +25,17 @@ class Row(NamedTuple):
     measured: float
     standard_error: float | None
     paper: float | None
+    between_over_within: float | None
 
     @property
     def gap(self) -> float | None:
         """Measured less published."""
         return None if self.paper is None else self.measured - self.paper
+
+
+def _ratio(record: EvaluationRecord) -> float | None:
+    between, within = record.std_between_prompts, record.std_within_prompt
+    return between / within if record.role != "diagnostic" and within and between is not None else None
 
 
 def rows(records: Sequence[EvaluationRecord], suite: Suite) -> list[Row]:
@@ -37,6 +49,7 @@ def rows(records: Sequence[EvaluationRecord], suite: Suite) -> list[Row]:
             record.mean,
             record.standard_error,
             paper.get((record.evaluation_set, record.measure)),
+            _ratio(record),
         )
         for record in records
     ]

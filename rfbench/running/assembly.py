@@ -14,6 +14,7 @@ from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy, make_policy
 from rfbench.core.processes import Processes
 from rfbench.core.prompts import epoch_prompts
+from rfbench.core.reward import Reward
 from rfbench.core.rollout import Rollout, RolloutSampler
 from rfbench.errors import InputError, InterfaceError
 from rfbench.planning.plan import Plan
@@ -21,6 +22,7 @@ from rfbench.records.format import CountersRecord
 from rfbench.running import failures
 from rfbench.running.checkpoint import Checkpoint
 from rfbench.running.plain_state import require_plain
+from rfbench.running.reward_offsets import PromptOffsets
 
 LOCAL_COUNTERS = ("denoiser_forwards", "denoiser_backwards")  # counted by each process for its share
 
@@ -33,10 +35,12 @@ class Run:
     processes: Processes
     meter: Meter
     policy: Policy
+    reward: Reward
     algorithm: Algorithm
     learner: Learner
     sampler: RolloutSampler
     evaluator: Evaluator
+    reward_offsets: PromptOffsets | None
 
     def rollout(self, epoch: int) -> Rollout:
         """Samples and scores the images of ``epoch``, from 0."""
@@ -74,12 +78,15 @@ class Run:
             "algorithm": require_plain(self.algorithm.state_dict(), f"the algorithm {self.plan.algorithm.name!r}"),
             "counters": self.counters().model_dump(),
             "seconds": self.meter.lap(),
+            **({"reward_offsets": self.reward_offsets.state_dict()} if self.reward_offsets else {}),
         }
 
     def restore(self, saved: Checkpoint) -> None:
         self.policy.load_state_dict(saved.weights)
         self.learner.load_state_dict(saved.state["optimizer"])
         self.algorithm.load_state_dict(saved.state["algorithm"])
+        if self.reward_offsets is not None:
+            self.reward_offsets.load_state_dict(saved.state["reward_offsets"])
         counters = saved.state["counters"]
         if not self.processes.is_main:  # the saved ones are everyone's: only one process goes on from them
             counters = counters | dict.fromkeys(LOCAL_COUNTERS, 0)
@@ -101,11 +108,17 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         policy = make_policy(suite, model, device, counters=meter.counters, seed=seed)
     algorithm = plan.algorithm.make()
     require_plain(algorithm.state_dict(), f"the algorithm {plan.algorithm.name!r}")
+    offsets = None
+    if suite.reward_offsets is not None:
+        offsets = PromptOffsets(
+            suite.reward_offsets, policy, reward, plan.reward.name, processes, meter, chunk_size=chunk_size, seed=seed
+        )
     return Run(
         plan=plan,
         processes=processes,
         meter=meter,
         policy=policy,
+        reward=reward,
         algorithm=algorithm,
         learner=Learner(policy, plan.settings.optimizer, processes, meter, chunk_size=chunk_size, seed=seed),
         sampler=RolloutSampler(
@@ -117,10 +130,12 @@ def make_run(plan: Plan, processes: Processes) -> Run:
             chunk_size=chunk_size,
             seed=seed,
             reward_noise=suite.reward_noise,
+            offsets=offsets,
         ),
         evaluator=Evaluator(
             suite.evaluation, plan.evaluation_prompts, judges, policy, processes, meter, chunk_size=chunk_size
         ),
+        reward_offsets=offsets,
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from rfbench.core.processes import Processes
-from rfbench.core.rollout import Rollout
+from rfbench.core.rollout import Rollout, group_means, spread
 from rfbench.errors import InputError, InterfaceError, RfbenchError
 from rfbench.planning.plan import Plan
 from rfbench.planning.prompt_counts import count_prompts, remarks
@@ -126,7 +126,8 @@ class _Training:
             epoch=self._epoch,
             reward_mean=float(rollout.rewards.mean()),
             reward_std=float(rollout.rewards.std(correction=0)),
-            reward_std_within_prompt=_std_within_groups(rollout),
+            **_spread(rollout),
+            reward_offset_mean=None if rollout.offsets is None else float(rollout.offsets.mean()),
             truncated_prompts=sum(map(run.policy.model.truncates, rollout.prompts)),
             **self._counters.model_dump(),
             start_error=start_error,
@@ -237,9 +238,20 @@ class _Training:
         )
 
 
-def _std_within_groups(rollout: Rollout) -> float:
-    """Root mean square deviation of the rewards from their prompt's mean."""
-    return float((rollout.rewards - rollout.group_means()).square().mean().sqrt())
+def _spread(rollout: Rollout) -> dict[str, float | None]:
+    """How far the rewards lie apart within a prompt, and the prompts from each other; None for what cannot be known.
+
+    ``reward_std_within_prompt`` is the root mean square deviation from the mean of a prompt's few images; the other two
+    are estimates for as many images as one likes.
+    """
+    prompts = rollout.prompt_ids()
+    estimated = spread(rollout.rewards, prompts)
+    deviations = rollout.rewards - group_means(rollout.rewards, prompts)
+    return {
+        "reward_std_within_prompt": None if estimated.within is None else float(deviations.square().mean().sqrt()),
+        "reward_std_between_prompts": estimated.between,
+        "reward_between_over_within": estimated.ratio,
+    }
 
 
 def _now() -> str:

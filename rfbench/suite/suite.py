@@ -78,6 +78,25 @@ class Budget(Settings):
     reward_queries_per_epoch: int = Field(ge=1, description="images scored per epoch: prompts x images per prompt")
 
 
+class RewardOffsets(Settings):
+    """A constant of each prompt on its training rewards: differences between prompts, added or removed."""
+
+    added_std: float | None = Field(
+        None, gt=0, description="standard deviation, in reward units, of a constant drawn for each prompt and added"
+    )
+    base_images: int | None = Field(
+        None,
+        ge=1,
+        description="images of the base model for each prompt, whose mean reward is subtracted; apart from the budget",
+    )
+
+    @model_validator(mode="after")
+    def _does_something(self) -> RewardOffsets:
+        if self.added_std is None and self.base_images is None:
+            raise ValueError("needs added_std, base_images or both: as it is, it changes no reward")
+        return self
+
+
 TierName = Literal["quick", "final"]
 
 
@@ -203,6 +222,7 @@ class Suite(Settings):
     reward_noise: float | None = Field(
         None, gt=0, description="standard deviation of Gaussian noise on the training rewards, never on an evaluation's"
     )
+    reward_offsets: RewardOffsets | None = Field(None, description="a constant of each prompt on its training rewards")
     budget: Budget
     evaluation: Evaluation
     compute: Compute = Compute()

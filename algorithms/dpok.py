@@ -27,7 +27,7 @@ from rfbench.core.algorithm import Algorithm, Cost
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout
 from rfbench.core.schedule import log_density
-from rfbench.suite.settings import Settings
+from rfbench.suite.settings import Settings, search
 from rfbench_algorithms.replay import Transitions, newest
 from rfbench_algorithms.value import CrossFittedValue, baseline_quality, unseen
 
@@ -36,8 +36,18 @@ class DPOKConfig(Settings):
     """Settings of DPOK; a transition is one denoising step of one image."""
 
     reward_weight: float = Field(10.0, gt=0, description="w_r, per unit of the raw reward")
-    kl_weight: float = Field(0.01, ge=0, description="w_kl, per squared unit of guided noise, mean over dimensions")
-    clip_range: float = Field(1e-4, gt=0, description="c of the ratio; to first order in nats per latent dimension")
+    kl_weight: float = Field(
+        0.01,
+        ge=0,
+        description="w_kl, per squared unit of guided noise, mean over dimensions",
+        json_schema_extra=search(1e-3, 10),
+    )
+    clip_range: float = Field(
+        1e-4,
+        gt=0,
+        description="c of the ratio; to first order in nats per latent dimension",
+        json_schema_extra=search(1e-4, 1e-2),
+    )
     replay_size: int = Field(1000, ge=1, description="transitions kept, the most recent")
     updates_per_epoch: int = Field(5, ge=1, description="optimiser steps of the policy per epoch")
     batch_size: int = Field(64, ge=1, description="transitions drawn for each of them")

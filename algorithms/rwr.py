@@ -30,7 +30,7 @@ from rfbench.core.algorithm import Algorithm, Cost, RolloutNeeds
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout
 from rfbench.errors import InputError
-from rfbench.suite.settings import Settings
+from rfbench.suite.settings import Settings, search
 
 
 class RWRConfig(Settings):
@@ -51,8 +51,13 @@ class RWRConfig(Settings):
     epochs_per_round: int = Field(
         1, ge=1, description="epochs whose images make a round; the policy is updated at the end of each round alone"
     )
-    passes: int = Field(10, ge=1, description="passes over the images that count, each with one (t, eps) per image")
-    batch_size: int = Field(128, ge=1, description="images per optimiser step")
+    passes: int = Field(
+        10,
+        ge=1,
+        description="passes over the images that count, each with one (t, eps) per image",
+        json_schema_extra=search(2, 50),
+    )
+    batch_size: int = Field(128, ge=1, description="images per optimiser step", json_schema_extra=search(32, 256))
     fresh_optimizer: bool = Field(True, description="whether every round begins with a fresh optimiser, as published")
 
 

@@ -63,7 +63,7 @@ class Learner:
         policy: what is finetuned.
         start_error: largest |log-prob - sampled log-prob| met before the epoch's first optimiser step: the ratio's
             distance from 1, in nats per dimension; None where none was computed.
-        grad_norm: the gradient's global norm before clipping, at the last call of ``step``.
+        grad_norm: the gradient's global norm before clipping, at the last call of ``step``; None before the epoch's first.
         had_gradient: whether any step of the epoch had a gradient that was not zero.
     """
 
@@ -94,7 +94,7 @@ class Learner:
         # fp16 gradients underflow without a scale; one that is not enabled changes nothing
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=policy.needs_loss_scale)
         self.start_error: float | None = None
-        self.grad_norm = 0.0
+        self.grad_norm: float | None = None
         self.had_gradient = False
         self._stepped = False  # no call of step since the rollout
         self._untouched = True  # no optimiser step since the rollout
@@ -104,6 +104,7 @@ class Learner:
     def begin(self, rollout: Rollout) -> None:
         """Called by the trainer before an epoch's update."""
         self.start_error = None
+        self.grad_norm = None
         self.had_gradient = self._stepped = self._skips = False
         self._untouched = True
         self._where = self._epoch = f"epoch {rollout.epoch + 1}"

@@ -26,21 +26,31 @@ from rfbench.core.algorithm import Algorithm, Cost, RolloutNeeds
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout
 from rfbench.errors import InputError
-from rfbench.suite.settings import Settings
+from rfbench.suite.settings import Settings, search
 from rfbench_algorithms.advantages import PromptBuffers, Statistics, batch_statistics, group_statistics
 
 
 class DDPOConfig(Settings):
     """Settings of DDPO."""
 
-    clip_range: float = Field(1e-4, gt=0, description="c of the ratio; to first order in nats per latent dimension")
+    clip_range: float = Field(
+        1e-4,
+        gt=0,
+        description="c of the ratio; to first order in nats per latent dimension",
+        json_schema_extra=search(1e-4, 1e-2),
+    )
     advantage: Literal["per-prompt", "group", "group-mean", "batch"] = Field(
         "per-prompt", description="whose mean and std; group-mean: the prompt's mean with the batch's std"
     )
     advantage_clip: float = Field(5.0, gt=0, description="a, in standard deviations of the reward")
     buffer_size: int = Field(32, ge=2, description="rewards kept for each prompt")
     min_count: int = Field(16, ge=2, description="rewards that a buffer must hold before its statistics are used")
-    updates_per_epoch: int = Field(1, ge=1, description="optimiser steps per epoch, each on its share of the images")
+    updates_per_epoch: int = Field(
+        1,
+        ge=1,
+        description="optimiser steps per epoch, each on its share of the images",
+        json_schema_extra=search(1, 4),
+    )
 
 
 def ddpo_loss(log_probs: Tensor, log_probs_old: Tensor, advantages: Tensor, clip_range: float) -> Tensor:

@@ -8,95 +8,62 @@ ratio rho = exp(L_t(theta) - L_t(old)), L_t averaged over the latent dimensions,
 The clip is a plain clamp: outside of it the first term has no gradient, whatever the sign of the advantage. eps is the
 guided noise, ``ref`` the frozen reference: since the two step means differ by noise_weight_t (eps_theta - eps_ref), the
 second term is the step's KL without its weight noise_weight_t^2 d / (2 sigma_t^2). V is fitted by least squares to the
-final reward r. Each epoch: the new transitions enter the replay, which keeps the most recent ones, V is fitted, and
-then the policy is updated, both on minibatches drawn uniformly from the replay.
+final reward r, and V of an image comes from a network that was not fitted to that image (``value.py``). Each epoch: the
+new transitions enter the replay, which keeps the most recent ones, V is fitted to it, and then the policy is updated on
+minibatches drawn uniformly from it.
 
 Of an epoch with more transitions than the replay holds, a uniform sample enters (published: its last denoising steps).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from rfbench.core.algorithm import Algorithm, Cost
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout
 from rfbench.core.schedule import log_density
-from rfbench.suite.settings import Settings
+from rfbench.suite.settings import Settings, search
+from rfbench_algorithms.replay import Transitions, newest
+from rfbench_algorithms.value import CrossFittedValue, baseline_quality, unseen
 
 
 class DPOKConfig(Settings):
     """Settings of DPOK; a transition is one denoising step of one image."""
 
     reward_weight: float = Field(10.0, gt=0, description="w_r, per unit of the raw reward")
-    kl_weight: float = Field(0.01, ge=0, description="w_kl, per squared unit of guided noise, mean over dimensions")
-    clip_range: float = Field(1e-4, gt=0, description="c of the ratio; to first order in nats per latent dimension")
+    kl_weight: float = Field(
+        0.01,
+        ge=0,
+        description="w_kl, per squared unit of guided noise, mean over dimensions",
+        json_schema_extra=search(1e-3, 10),
+    )
+    clip_range: float = Field(
+        1e-4,
+        gt=0,
+        description="c of the ratio; to first order in nats per latent dimension",
+        json_schema_extra=search(1e-4, 1e-2),
+    )
     replay_size: int = Field(1000, ge=1, description="transitions kept, the most recent")
     updates_per_epoch: int = Field(5, ge=1, description="optimiser steps of the policy per epoch")
     batch_size: int = Field(64, ge=1, description="transitions drawn for each of them")
-    value_updates_per_epoch: int = Field(1, ge=1, description="optimiser steps of the value network per epoch")
-    value_batch_size: int = Field(1280, ge=1, description="transitions drawn for each of them; published: 5 x 256")
-    value_learning_rate: float = Field(1e-4, gt=0, description="of AdamW")
+    value_inputs: Literal["prompt", "latent"] = Field(
+        "prompt", description="what V sees beside the denoising step: the prompt, or also the latent, as published"
+    )
+    value_folds: int = Field(4, ge=2, description="k: V of an image is of a network fitted to the k - 1 other folds")
+    value_updates_per_epoch: int = Field(40, ge=1, description="optimiser steps of the value networks per epoch")
+    value_batch_size: int = Field(256, ge=1, description="transitions drawn for each of them")
+    value_learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
 
 
 def dpok_loss(log_probs: Tensor, old: Tensor, advantages: Tensor, noise_errors: Tensor, config: DPOKConfig) -> Tensor:
     """The loss of transitions, ``(m,)`` from four ``(m,)``; ``noise_errors`` are means of (eps_theta - eps_ref)^2."""
     ratio = (log_probs - old).exp().clamp(1 - config.clip_range, 1 + config.clip_range)
     return -config.reward_weight * advantages * ratio + config.kl_weight * noise_errors
-
-
-class ValueNetwork(nn.Module):
-    """V(x_t, c, t): an MLP whose layers are scaled, unit by unit, by an embedding of the denoising step."""
-
-    def __init__(self, num_inputs: int, num_steps: int, learning_rate: float, generator: torch.Generator) -> None:
-        super().__init__()
-        sizes = [num_inputs, 256, 256, 256]
-        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
-        self.scales = nn.Embedding(num_steps, 3 * 256)
-        self.head = nn.Linear(256, 1)
-        for linear in (*self.layers, self.head):
-            nn.init.xavier_normal_(linear.get_parameter("weight"), generator=generator)
-            nn.init.zeros_(linear.get_parameter("bias"))
-        nn.init.uniform_(self.scales.weight, generator=generator)
-        self.optimizer = torch.optim.AdamW(self.parameters(), lr=learning_rate)
-
-    def forward(self, inputs: Tensor, steps: Tensor) -> Tensor:
-        """Values ``(m,)`` of inputs ``(m, num_inputs)`` at denoising steps ``(m,)``."""
-        for layer, scale in zip(self.layers, self.scales(steps).chunk(3, dim=1), strict=True):
-            inputs = (scale * layer(inputs)).relu()
-        return self.head(inputs).squeeze(1)
-
-
-@dataclass
-class Transitions:
-    """``n`` transitions on the CPU."""
-
-    prompts: list[str]
-    epochs: Tensor  # (n,) when sampled
-    steps: Tensor  # (n,) denoising steps
-    rewards: Tensor  # (n,) their images'
-    log_probs: Tensor  # (n,) when sampled
-    latents: Tensor  # (n, 2, ...) x_t and x_{t-1}
-
-    def take(self, rows: Tensor) -> Transitions:
-        tensors = {name: value[rows] for name, value in vars(self).items() if name != "prompts"}
-        return Transitions([self.prompts[row] for row in rows.tolist()], **tensors)
-
-    def draw(self, count: int, generator: torch.Generator) -> Transitions:
-        """A uniform sample with replacement."""
-        return self.take(torch.randint(len(self.prompts), (count,), generator=generator))
-
-    def join(self, newer: Transitions, size: int) -> Transitions:
-        """The last ``size`` of both."""
-        tensors = {n: torch.cat([v, getattr(newer, n)]) for n, v in vars(self).items() if n != "prompts"}
-        joined = Transitions([*self.prompts, *newer.prompts], **tensors)
-        return joined.take(torch.arange(len(joined.prompts))[-size:])
 
 
 class DPOK(Algorithm):
@@ -108,7 +75,7 @@ class DPOK(Algorithm):
     def __init__(self, config: DPOKConfig) -> None:
         super().__init__(config)
         self._replay: Transitions | None = None
-        self._value: ValueNetwork | None = None
+        self._value: CrossFittedValue | None = None
 
     @property
     def clip_range(self) -> float | None:
@@ -120,23 +87,22 @@ class DPOK(Algorithm):
 
     def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
         config, epoch = self.config, rollout.epoch
-        newest = _newest(rollout, learner, config.replay_size)
-        replay = newest if self._replay is None else self._replay.join(newest, config.replay_size)
+        new = newest(rollout, learner, config.replay_size, config.value_folds)
+        replay = new if self._replay is None else self._replay.join(new, config.replay_size)
         self._replay = replay
-        value, value_loss = self._fit_value(replay, learner, epoch)
+        all_advantages, quality = self._advantages(replay, learner, epoch)
         log = torch.zeros(3, config.updates_per_epoch, config.batch_size)
         for k in range(config.updates_per_epoch):
             drawn = replay.draw(config.batch_size, learner.generator("dpok", epoch, k))
             for where in learner.split(config.batch_size):
-                batch = drawn.take(where)
+                batch = replay.take(drawn[where])
                 log_probs, noise_error = _predict(batch, learner)
                 old, fresh = batch.log_probs.to(log_probs), batch.epochs == epoch
                 learner.note_start(log_probs[fresh], old[fresh])
-                with torch.no_grad():
-                    advantage = batch.rewards.to(log_probs) - value(*_value_inputs(batch, learner))
-                losses = dpok_loss(log_probs, old, advantage, noise_error, config)
+                advantages = all_advantages[drawn[where]].to(log_probs)
+                losses = dpok_loss(log_probs, old, advantages, noise_error, config)
                 learner.backward(losses.sum() / config.batch_size)
-                log[:, k, where] = torch.stack([log_probs - old, advantage, noise_error]).detach().cpu()
+                log[:, k, where] = torch.stack([log_probs - old, advantages, noise_error]).detach().cpu()
             learner.step()
         log_ratios, advantages, noise_errors = learner.sum(log).double()
         return {
@@ -145,59 +111,65 @@ class DPOK(Algorithm):
             "advantage_mean": float(advantages.mean()),
             "advantage_std": float(advantages.std(correction=0)),
             "noise_error": float(noise_errors.mean()),
-            "value_loss": value_loss,
             "replay_age": float((epoch - replay.epochs).double().mean()),
+            **quality,
         }
 
-    def _fit_value(self, replay: Transitions, learner: Learner, epoch: int) -> tuple[ValueNetwork, float]:
-        """V after its updates, alike in every process, and the mean squared error before the last of them."""
-        num_inputs = _value_inputs(replay.take(torch.arange(1)), learner)[0].shape[1]
-        sizes, generator = (num_inputs, learner.policy.schedule.num_steps), learner.generator("dpok", "value")
-        value = self._value or ValueNetwork(*sizes, self.config.value_learning_rate, generator).to(learner.device)
-        self._value = value
-        for k in range(self.config.value_updates_per_epoch):
-            batch = replay.draw(self.config.value_batch_size, learner.generator("dpok", "value", epoch, k))
-            loss = (value(*_value_inputs(batch, learner)) - batch.rewards.to(learner.device)).square().mean()
-            value.optimizer.zero_grad()
-            loss.backward()
-            value.optimizer.step()
-        return value, float(loss.detach())
+    def _advantages(self, replay: Transitions, learner: Learner, epoch: int) -> tuple[Tensor, dict[str, float]]:
+        """r - V of the replay's transitions ``(n,)``, V fitted to the replay, and how good V is on the epoch's own.
+
+        They are alike in every process.
+        """
+        device, config = learner.device, self.config
+        inputs, steps = self._value_inputs(replay, learner), replay.steps.to(device)
+        folds, rewards = replay.folds.to(device), replay.rewards.to(device)
+        if self._value is None:
+            sizes = (inputs.shape[1], learner.policy.schedule.num_steps, config.value_folds)
+            generator = learner.generator("dpok", "value")
+            self._value = CrossFittedValue(*sizes, config.value_learning_rate, generator).to(device)
+            self._value.standardise_by(rewards)
+        for k in range(config.value_updates_per_epoch):
+            rows = replay.draw(config.value_batch_size, learner.generator("dpok", "value", epoch, k)).to(device)
+            self._value.fit(inputs[rows], steps[rows], folds[rows], rewards[rows])
+        with torch.no_grad():
+            values = self._value(inputs, steps)
+        new = (replay.epochs == epoch).to(device)
+        means = replay.prompt_means.to(device)
+        quality = baseline_quality(values[:, new], folds[new], rewards[new], means[new])
+        return (rewards - unseen(values, folds)).cpu(), quality
+
+    @torch.no_grad()
+    def _value_inputs(self, replay: Transitions, learner: Learner) -> Tensor:
+        """What V sees of each transition beside its step, ``(n, inputs)``: the prompt's features, and x_t if asked."""
+        prompts = list(dict.fromkeys(replay.prompts))
+        row_of = {prompt: row for row, prompt in enumerate(prompts)}
+        features = learner.policy.model.prompt_features(learner.policy.encode_prompts(prompts)).float()
+        inputs = features[[row_of[prompt] for prompt in replay.prompts]]
+        if self.config.value_inputs == "prompt":
+            return inputs
+        return torch.cat([replay.latents[:, 0].flatten(1).to(inputs), inputs], dim=1)
 
     def state_dict(self) -> dict[str, Any]:
         if self._replay is None or self._value is None:
             return {}  # before the first update
-        value = {"network": self._value.state_dict(), "optimizer": self._value.optimizer.state_dict()}
+        value = {"networks": self._value.state_dict(), "optimizer": self._value.optimizer.state_dict()}
         return {"replay": vars(self._replay), "value": value}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if not state:
             return
-        replay, network = dict(state["replay"]), state["value"]["network"]
+        replay, networks = dict(state["replay"]), state["value"]["networks"]
         self._replay = Transitions(replay.pop("prompts"), **{name: value.cpu() for name, value in replay.items()})
-        first, sizes = network["layers.0.weight"], (network["layers.0.weight"].shape[1], len(network["scales.weight"]))
-        self._value = ValueNetwork(*sizes, self.config.value_learning_rate, torch.Generator()).to(first.device)
-        self._value.load_state_dict(network)
+        num_inputs, num_steps = (
+            networks["networks.0.layers.0.weight"].shape[1],
+            len(networks["networks.0.scales.weight"]),
+        )
+        sizes, config = (num_inputs, num_steps, self.config.value_folds), self.config
+        self._value = CrossFittedValue(*sizes, config.value_learning_rate, torch.Generator()).to(
+            networks["mean"].device
+        )
+        self._value.load_state_dict(networks)
         self._value.optimizer.load_state_dict(state["value"]["optimizer"])
-
-
-def _newest(rollout: Rollout, learner: Learner, size: int) -> Transitions:
-    """``size`` of the rollout's transitions at random, or all if there are fewer; alike in every process."""
-    assert rollout.latents is not None
-    order = torch.randperm(rollout.log_probs.numel(), generator=learner.generator("dpok", "replay", rollout.epoch))
-    images, columns = order[:size] // rollout.num_steps, order[:size] % rollout.num_steps
-    steps = learner.policy.schedule.objective_steps.cpu()[columns]
-    here = (images >= rollout.local.start) & (images < rollout.local.stop)
-    rows = images[here] - rollout.local.start
-    latents = torch.zeros(len(images), 2, *rollout.latents.shape[2:])
-    latents[here] = torch.stack([rollout.latents[rows, steps[here]], rollout.latents[rows, steps[here] + 1]], dim=1)
-    return Transitions(
-        prompts=[rollout.prompts[group] for group in rollout.groups[images].tolist()],
-        epochs=torch.full_like(images, rollout.epoch),
-        steps=steps,
-        rewards=rollout.rewards[images],
-        log_probs=rollout.log_probs[images, columns],
-        latents=learner.sum(latents),
-    )
 
 
 def _predict(batch: Transitions, learner: Learner) -> tuple[Tensor, Tensor]:
@@ -210,10 +182,3 @@ def _predict(batch: Transitions, learner: Learner) -> tuple[Tensor, Tensor]:
         reference_noise = policy.predict_noise(latents, schedule.timesteps[steps], condition, reference=True)
     log_probs = log_density(next_latents, schedule.mean(latents, noise, steps), schedule.sigma[steps])
     return log_probs, (noise - reference_noise).square().flatten(1).mean(1)
-
-
-def _value_inputs(batch: Transitions, learner: Learner) -> tuple[Tensor, Tensor]:
-    """Flattened x_t beside the prompt's features, ``(m, inputs)``, and the steps ``(m,)``."""
-    features = learner.policy.model.prompt_features(learner.policy.encode_prompts(batch.prompts))
-    latents = batch.latents[:, 0].flatten(1).to(features)
-    return torch.cat([latents, features], dim=1), batch.steps.to(learner.device)

@@ -34,17 +34,24 @@ from torch import Tensor
 from rfbench.core.algorithm import Algorithm, Cost, RolloutNeeds
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout
-from rfbench.suite.settings import Settings
+from rfbench.suite.settings import Settings, search
 
 
 class PRDPConfig(Settings):
     """Settings of PRDP; log-ratios are in nats per latent dimension, averaged over steps."""
 
-    beta: float = Field(3.0, gt=0, description="KL weight, in reward units per (nat per latent dimension and step)")
+    beta: float = Field(
+        3.0,
+        gt=0,
+        description="KL weight, in reward units per (nat per latent dimension and step)",
+        json_schema_extra=search(1, 100),
+    )
     clip_range: Annotated[float, Field(gt=0)] | Literal["off"] = Field(
         1e-3, description="eps of the stepwise clip, in nats per latent dimension; 'off' for none"
     )
-    updates_per_epoch: int = Field(1, ge=1, description="K, gradient updates on each epoch's whole batch")
+    updates_per_epoch: int = Field(
+        1, ge=1, description="K, gradient updates on each epoch's whole batch", json_schema_extra=search(1, 4)
+    )
 
 
 class PairLoss(NamedTuple):

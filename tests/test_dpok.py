@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
-from rfbench_algorithms.dpok import DPOK, DPOKConfig, Transitions, ValueNetwork, dpok_loss
+from rfbench_algorithms.dpok import DPOK, DPOKConfig, dpok_loss
+from rfbench_algorithms.replay import Transitions
+from rfbench_algorithms.value import CrossFittedValue, ValueNetwork, baseline_quality, unseen
 from tests import tiny
 
 values = st.floats(-3, 3, allow_nan=False)
@@ -47,9 +50,10 @@ def test_loss_and_gradient_equal_the_papers(
 
 def test_value_network_equals_its_formula() -> None:
     """relu(gamma_l(t) * (W_l x + b_l)) three times, then a linear head; and the same key gives the same network."""
-    network = ValueNetwork(5, 4, 1e-4, torch.Generator().manual_seed(3)).double()
-    again = ValueNetwork(5, 4, 1e-4, torch.Generator().manual_seed(3)).double()
+    network = ValueNetwork(5, 4, torch.Generator().manual_seed(3)).double()
+    again = ValueNetwork(5, 4, torch.Generator().manual_seed(3)).double()
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+    torch.nn.init.normal_(network.head.weight)
     inputs, steps = torch.randn(6, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 3, 0])
     for row, step in enumerate(steps):
         x = inputs[row]
@@ -58,6 +62,61 @@ def test_value_network_equals_its_formula() -> None:
             x = torch.relu(scale * (layer.get_parameter("weight") @ x + layer.get_parameter("bias")))
         expected = network.head.weight[0] @ x + network.head.bias[0]
         torch.testing.assert_close(network(inputs, steps)[row], expected, rtol=1e-12, atol=1e-12)
+
+
+def fitted_values(rewards: torch.Tensor, updates: int = 5) -> torch.Tensor:
+    """Of 3 networks on 24 transitions, ``(3, 24)``, after a few steps on all of them."""
+    generator = torch.Generator().manual_seed(1)
+    inputs, steps = torch.randn(24, 5, generator=generator).double(), torch.arange(24) % 4
+    value = CrossFittedValue(5, 4, 3, 1e-2, generator).double()
+    value.standardise_by(rewards)
+    for _ in range(updates):
+        value.fit(inputs, steps, torch.arange(24) % 3, rewards)
+    return value(inputs, steps).detach()
+
+
+def test_the_value_of_an_image_does_not_depend_on_its_own_reward() -> None:
+    """Of two rewards of fold 0 exchanged, so that mean and std stay, network 0 sees nothing and the others do."""
+    rewards = torch.randn(24, generator=torch.Generator().manual_seed(2)).double()
+    exchanged = rewards.clone()
+    exchanged[[0, 9]] = rewards[[9, 0]]
+    before, after = fitted_values(rewards), fitted_values(exchanged)
+    torch.testing.assert_close(before[0], after[0], rtol=0, atol=1e-12)
+    assert (before[1:] - after[1:]).abs().max() > 1e-3
+
+
+def test_values_follow_the_scale_and_offset_of_the_reward() -> None:
+    rewards = torch.randn(24, generator=torch.Generator().manual_seed(2)).double()
+    torch.testing.assert_close(
+        fitted_values(21 + 0.03 * rewards), 21 + 0.03 * fitted_values(rewards), rtol=0, atol=1e-10
+    )
+    assert torch.equal(fitted_values(torch.full((24,), 2.0).double()), torch.full((3, 24), 2.0).double())
+
+
+def test_the_quality_of_a_baseline_equals_its_formulas() -> None:
+    generator = torch.Generator().manual_seed(4)
+    rewards, values = torch.randn(12, generator=generator), torch.randn(3, 12, generator=generator)
+    folds, means = torch.arange(12) % 3, torch.randn(4, generator=generator).repeat_interleave(3)
+    r, m = rewards.double().numpy(), means.double().numpy()
+    own = np.array([values[i % 3, i] for i in range(12)], dtype=np.float64)
+    fitted = np.mean([(r[i] - float(values[f, i])) ** 2 for i in range(12) for f in range(3) if f != i % 3])
+    assert baseline_quality(values, folds, rewards, means) == pytest.approx(
+        {
+            "value_error": ((r - own) ** 2).mean() / r.var(),
+            "value_error_fitted": fitted / r.var(),
+            "advantage_correlation": np.corrcoef(r - own, r - m)[0, 1],
+            "constant_correlation": np.corrcoef(r, r - m)[0, 1],
+        },
+        rel=1e-9,
+    )
+
+
+def test_the_quality_is_left_out_where_it_is_not_defined() -> None:
+    values, folds = torch.zeros(2, 4), torch.arange(4) % 2
+    rewards = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    assert baseline_quality(values, folds, torch.ones(4), torch.ones(4)) == {}  # all rewards equal
+    one_image_a_prompt = baseline_quality(values, folds, rewards, means=rewards)
+    assert one_image_a_prompt.keys() == {"value_error", "value_error_fitted"}
 
 
 def make(suite: Suite, **config: Any) -> Run:
@@ -87,6 +146,8 @@ def test_replay_holds_the_most_recent_transitions_as_they_were_sampled(suite: Su
         assert torch.equal(rollout.latents[image, step + 1], replay.latents[row, 1])
         assert replay.steps[row] == step
         assert replay.rewards[row] == rollout.rewards[image]
+        assert replay.prompt_means[row] == rollout.group_means()[image]
+        assert replay.folds[row] == image % 4
         column = run.policy.schedule.objective_steps.tolist().index(step)
         assert replay.log_probs[row] == rollout.log_probs[image, column]
         assert replay.prompts[row] == rollout.prompts[int(rollout.groups[image])]
@@ -101,14 +162,17 @@ def test_a_replay_smaller_than_an_epoch_keeps_every_step(suite: Suite) -> None:
     assert replay_of(run).steps.unique().tolist() == [0, 1, 2, 3]
 
 
-def test_the_gradient_is_that_of_the_loss_on_the_drawn_transitions(suite: Suite) -> None:
+@pytest.mark.parametrize("value_inputs", ["prompt", "latent"])
+def test_the_gradient_is_that_of_the_loss_on_the_drawn_transitions(suite: Suite, value_inputs: str) -> None:
     """In chunks of 8, against one batch of 20 through the policy's own log-probs."""
-    run = make(suite, batch_size=20, updates_per_epoch=1, value_batch_size=8, reward_weight=3.0, kl_weight=0.5)
+    weights = {"reward_weight": 3.0, "kl_weight": 0.5}
+    run = make(suite, batch_size=20, updates_per_epoch=1, value_batch_size=8, value_inputs=value_inputs, **weights)
     gradients = tiny.record_gradients(run)
     before = {name: value.clone() for name, value in run.policy.state_dict().items()}
     run.update(run.rollout(0))
     run.policy.load_state_dict(before)
-    drawn = replay_of(run).draw(20, run.learner.generator("dpok", 0, 0))
+    replay = replay_of(run)
+    drawn = replay.take(replay.draw(20, run.learner.generator("dpok", 0, 0)))
     condition = run.policy.encode_prompts(drawn.prompts)
     latents, next_latents = drawn.latents.unbind(1)
     log_probs = run.policy.log_probs(latents, next_latents, drawn.steps, condition)
@@ -116,8 +180,10 @@ def test_the_gradient_is_that_of_the_loss_on_the_drawn_transitions(suite: Suite)
     noise = run.policy.predict_noise(latents, timesteps, condition)
     reference = run.policy.predict_noise(latents, timesteps, condition, reference=True)
     value = run.algorithm._value  # type: ignore[attr-defined]
-    features = condition["text"].mean(1)
-    advantages = drawn.rewards - value(torch.cat([latents.flatten(1), features], 1), drawn.steps).detach()
+    inputs = condition["text"].mean(1)
+    if value_inputs == "latent":
+        inputs = torch.cat([latents.flatten(1), inputs], 1)
+    advantages = drawn.rewards - unseen(value(inputs, drawn.steps).detach(), drawn.folds)
     loss = (-3.0 * advantages * (log_probs - drawn.log_probs).exp()).mean() + 0.5 * (noise - reference).square().mean()
     expected = torch.autograd.grad(loss, list(run.policy.trainable().values()))
     size = max(float(value.abs().max()) for value in expected)
@@ -137,8 +203,8 @@ def test_state_survives_a_checkpoint(suite: Suite, tmp_path: Any) -> None:
     assert all(
         torch.equal(again["replay"][n], state["replay"][n]) for n in ("latents", "log_probs", "rewards", "steps")
     )
-    network = state["value"]["network"]
-    assert all(torch.equal(again["value"]["network"][name], value) for name, value in network.items())
+    networks = state["value"]["networks"]
+    assert all(torch.equal(again["value"]["networks"][name], value) for name, value in networks.items())
     moments, saved = again["value"]["optimizer"]["state"], state["value"]["optimizer"]["state"]
     assert all(torch.equal(moments[i]["exp_avg"], saved[i]["exp_avg"]) for i in saved)
 

@@ -33,7 +33,7 @@ def _no_weights_load(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ddpo", ["images_per_prompt=1", "config.advantage=group"], "'group', but images_per_prompt is 1"),
         ("rwr", ["images_per_prompt=1", "config.over=prompt"], "'prompt', so 1 image competes with none"),
         ("rwr", ["images_per_prompt=4", "config.weights=sparse", "config.percentile=0"], "every weight would be 1"),
-        ("rwr", ["images_per_prompt=1", "config.over=epoch", "budget=1"], "'epoch', so 1 image competes with none"),
+        ("rwr", ["images_per_prompt=1", "config.over=round", "budget=1"], "'round', so 1 image competes with none"),
         ("prdp", ["images_per_prompt=1"], "needs at least 2 images per prompt, but images_per_prompt is 1"),
         ("ddpo", ["images_per_prompt=1", "config.advantage=batch", "budget=1"], "'batch', but an epoch has 1 image"),
         ("ddpo", ["images_per_prompt=4", "config.updates_per_epoch=200"], "is 200, but an epoch has 8 images"),

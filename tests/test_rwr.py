@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rfbench.errors import InterfaceError
 from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
-from rfbench_algorithms.rwr import RWR, RWRConfig, num_best, softmax_weights, sparse_weights
+from rfbench_algorithms.rwr import RWR, Images, RWRConfig, num_best, softmax_weights, sparse_weights
 from tests import tiny
 
 rewards_with_ties = st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 3.0]), min_size=1, max_size=12)
@@ -58,19 +59,24 @@ def make(suite: Suite, images_per_prompt: int = 2, **config: Any) -> Run:
 
 
 @pytest.mark.parametrize("images_per_prompt", [2, 4])
-def test_weights_compete_in_the_epoch_or_in_the_prompt(suite: Suite, images_per_prompt: int) -> None:
-    rollout = make(suite, images_per_prompt).rollout(0)
-    rewards = rollout.rewards.tolist()
-    in_epoch = RWR(RWRConfig(over="epoch"))._weights(rollout).tolist()
-    assert in_epoch == pytest.approx(softmax_by_hand(rewards, 1.0, True), rel=1e-6)
-    in_prompt = RWR(RWRConfig(over="prompt", inverse_temperature=2.0))._weights(rollout).tolist()
-    groups = [rewards[i : i + images_per_prompt] for i in range(0, 12, images_per_prompt)]
-    assert in_prompt == pytest.approx([w for g in groups for w in softmax_by_hand(g, 2.0, True)], rel=1e-6)
+def test_weights_compete_in_the_round_or_in_the_prompt(images_per_prompt: int) -> None:
+    rewards = torch.randn(12, generator=torch.Generator().manual_seed(5)).tolist()
+    groups = torch.arange(12) // images_per_prompt
+    images = Images([""] * 12, torch.tensor(rewards), groups, torch.zeros(12, 1))
+    in_round = RWR(RWRConfig(over="round"))._weights(images).tolist()
+    assert in_round == pytest.approx(softmax_by_hand(rewards, 1.0, True), rel=1e-5)
+    in_prompt = RWR(RWRConfig(over="prompt", inverse_temperature=2.0))._weights(images).tolist()
+    contests = [rewards[i : i + images_per_prompt] for i in range(0, 12, images_per_prompt)]
+    assert in_prompt == pytest.approx([w for c in contests for w in softmax_by_hand(c, 2.0, True)], rel=1e-5)
+    sparse = RWR(RWRConfig(weights="sparse"))._weights(images)
+    best = [c.index(max(c)) + i * images_per_prompt for i, c in enumerate(contests)]
+    assert torch.nonzero(sparse).flatten().tolist() == best  # of every prompt, however hard
+    assert RWR(RWRConfig(weights="uniform"))._weights(images).tolist() == [1.0] * 12
 
 
 @pytest.mark.parametrize("guided", [False, True])
 def test_the_gradient_is_that_of_the_weighted_denoising_loss(suite: Suite, guided: bool) -> None:
-    run = make(suite, updates_per_epoch=1, guided=guided)
+    run = make(suite, passes=1, over="round", guided=guided)
     gradients = tiny.record_gradients(run)
     before = {name: value.clone() for name, value in run.policy.state_dict().items()}
     rollout = run.rollout(0)
@@ -95,20 +101,82 @@ def test_the_gradient_is_that_of_the_weighted_denoising_loss(suite: Suite, guide
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5 * size)
 
 
+def test_the_steps_of_a_pass_add_up_to_the_gradient_of_the_whole_loss(suite: Suite) -> None:
+    """At one policy, batches of 5, 5 and 2 images: their gradients, weighted by their sizes, average to the pass's."""
+    config = {"passes": 1, "over": "round"}
+    gradients = []
+    for batch_size in (12, 5):
+        run = make(suite, batch_size=batch_size, **config)
+        found = tiny.record_gradients(run)
+        run.learner._optimizer.param_groups[0]["lr"] = 0.0
+        run.update(run.rollout(0))
+        parameters = len(run.policy.trainable())
+        steps = [torch.cat([g.flatten() for g in found[i : i + parameters]]) for i in range(0, len(found), parameters)]
+        sizes = [12] if batch_size == 12 else [5, 5, 2]
+        gradients.append(sum(size / 12 * step for size, step in zip(sizes, steps, strict=True)))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-5 * float(gradients[0].abs().max()))
+
+
+def test_a_round_collects_its_epochs_images_and_begins_with_a_fresh_optimiser(suite: Suite) -> None:
+    """The policy stands still until the round's last epoch; then all of its images are used, and none again."""
+    run = make(suite, epochs_per_round=2, passes=1, over="round", batch_size=24)
+    start = {name: value.clone() for name, value in run.policy.state_dict().items()}
+    assert run.update(run.rollout(0)) == {"round_images": 12}
+    assert all(torch.equal(value, start[name]) for name, value in run.policy.state_dict().items())
+    for epoch in (1, 2, 3):
+        metrics = run.update(run.rollout(epoch))
+        assert metrics["round_images"] == (24 if epoch % 2 else 12)
+    steps = {float(state["step"]) for state in run.learner._optimizer.state.values()}
+    assert steps == {1.0}  # the second round's only step, by an optimiser that saw no other
+    kept = make(suite, epochs_per_round=2, passes=1, over="round", batch_size=24, fresh_optimizer=False)
+    for epoch in range(4):
+        kept.update(kept.rollout(epoch))
+    assert {float(state["step"]) for state in kept.learner._optimizer.state.values()} == {2.0}
+
+
+def test_the_images_of_a_round_survive_a_checkpoint(suite: Suite, tmp_path: Any) -> None:
+    """An update from restored state moves the policy exactly as one that went on."""
+    runs = [make(suite, epochs_per_round=2, passes=1) for _ in range(2)]
+    for run in runs:
+        run.update(run.rollout(0))
+    torch.save(runs[0].algorithm.state_dict(), tmp_path / "state.pt")
+    runs[1].algorithm = RWR(runs[1].plan.algorithm.config)
+    runs[1].algorithm.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    ends = []
+    for run in runs:
+        run.update(run.rollout(1))
+        ends.append(run.policy.state_dict())
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
+def test_an_algorithm_that_forgets_its_update_is_told_of_both_calls(suite: Suite) -> None:
+    run = make(suite)
+    run.learner.begin(run.rollout(0))
+    with pytest.raises(
+        InterfaceError, match=r"learner\.step\(\) was never called, and neither was learner\.skip_update"
+    ):
+        run.learner.end()
+
+
 @pytest.mark.parametrize(
     "config",
     [
         {},
         {"guided": True},
-        {"weights": "sparse"},
-        {"weights": "sparse", "over": "prompt", "percentile": 50},
+        {"weights": "uniform", "batch_size": 5},
+        {"weights": "sparse", "over": "round"},
+        {"weights": "sparse", "percentile": 50},
+        {"weights": "sparse", "epochs_per_round": 2},
     ],
 )
 def test_counters_equal_the_plan(suite: Suite, config: dict[str, Any]) -> None:
-    run = make(suite, updates_per_epoch=3, **config)
-    rollout = run.rollout(0)
-    rollout.rewards = rollout.rewards.round(decimals=2)  # with ties
-    run.update(rollout)
+    run = make(suite, passes=3, **config)
+    epochs = config.get("epochs_per_round", 1)
+    for epoch in range(epochs):
+        rollout = run.rollout(epoch)
+        rollout.rewards = rollout.rewards.round(decimals=2)  # with ties
+        run.update(rollout)
     cost, counters = run.plan.epoch_cost(), run.meter.counters
-    assert (counters.denoiser_forwards, counters.denoiser_backwards) == (cost.forwards, cost.backwards)
-    assert counters.optimizer_steps == 3
+    assert counters.denoiser_forwards == epochs * cost.forwards
+    assert counters.denoiser_backwards == epochs * cost.backwards
+    assert counters.optimizer_steps == 3 * (3 if "batch_size" in config else 1)

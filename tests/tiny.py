@@ -123,7 +123,7 @@ def make_suite(pipeline: Path, prompts: Path, **changes: Any) -> Suite:
                 "images_per_prompt": 2,
                 "config": {"updates_per_epoch": 2, "batch_size": 20, "replay_size": 60, "value_batch_size": 20},
             },
-            "rwr": {"images_per_prompt": 2, "config": {"updates_per_epoch": 2}},
+            "rwr": {"images_per_prompt": 2, "config": {"passes": 2}},
         },
     }
     return Suite.model_validate(data | changes)

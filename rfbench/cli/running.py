@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rfbench.cli.app import Overrides, Plugins, console, progress, working
+from rfbench.cli.tuning import remark_untuned
 from rfbench.errors import InputError, RfbenchError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def run(
     from rfbench.planning.plan import make_outline
 
     outline = make_outline(loaded, algorithm, seed)
+    remark_untuned(loaded, suite, [algorithm], plugin or [])
     if dry_run:
         _print_costs(outline)
         return
@@ -89,6 +91,10 @@ def sweep(
             variations=vary or [],
             plugins=plugin or [],
         )
+    from rfbench.suite.loading import load_suite
+
+    for name in suite:
+        remark_untuned(load_suite(name, overrides or []), name, algorithms or [], plugin or [])
     lanes = sweeping.make_lanes(jobs)
     if dry_run:
         _print_sweep(made, lanes)

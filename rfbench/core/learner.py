@@ -63,7 +63,7 @@ class Learner:
         policy: what is finetuned.
         start_error: largest |log-prob - sampled log-prob| met before the epoch's first optimiser step: the ratio's
             distance from 1, in nats per dimension; None where none was computed.
-        grad_norm: the gradient's global norm before clipping, at the last call of ``step``.
+        grad_norm: the gradient's global norm before clipping, at the last call of ``step``; None before the first one.
         had_gradient: whether any step of the epoch had a gradient that was not zero.
     """
 
@@ -94,23 +94,27 @@ class Learner:
         # fp16 gradients underflow without a scale; one that is not enabled changes nothing
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=policy.needs_loss_scale)
         self.start_error: float | None = None
-        self.grad_norm = 0.0
+        self.grad_norm: float | None = None
         self.had_gradient = False
         self._stepped = False  # no call of step since the rollout
         self._untouched = True  # no optimiser step since the rollout
+        self._skips = False  # and there will be none
         self._where = self._epoch = "the start"
 
     def begin(self, rollout: Rollout) -> None:
         """Called by the trainer before an epoch's update."""
         self.start_error = None
-        self.had_gradient = self._stepped = False
+        self.grad_norm = None
+        self.had_gradient = self._stepped = self._skips = False
         self._untouched = True
         self._where = self._epoch = f"epoch {rollout.epoch + 1}"
 
     def end(self) -> None:
         """Called by the trainer after an epoch's update: every gradient must have become an optimiser step."""
-        if not self._stepped:
-            raise InterfaceError(f"no update in {self._epoch}: learner.step() was never called")
+        if not (self._stepped or self._skips):
+            raise InterfaceError(
+                f"no update in {self._epoch}: learner.step() was never called, and neither was learner.skip_update()"
+            )
         if any(parameter.grad is not None for parameter in self._parameters):
             raise InterfaceError(
                 f"a gradient was left over in {self._epoch}: learner.step() must follow learner.backward()"
@@ -230,6 +234,14 @@ class Learner:
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         self._untouched = False
+
+    def skip_update(self) -> None:
+        """Says that the epoch ends without an optimiser step on purpose, such as while images are being collected."""
+        self._skips = True
+
+    def restart_optimizer(self) -> None:
+        """Forgets the optimiser's moments and step counts: the next step is as a first one."""
+        self._optimizer.state.clear()
 
     def generator(self, *key: int | str) -> torch.Generator:
         """A CPU generator, the same in every process, that depends on the run's seed and ``key`` alone."""

@@ -138,7 +138,7 @@ class _Training:
         if run.processes.is_main:
             self._record("metrics", record)
         self._progress.epoch(record)
-        if not run.learner.had_gradient:
+        if not run.learner.had_gradient and run.learner.grad_norm is not None:
             why = "every prompt's rewards are equal" if not record.reward_std_within_prompt else "no loss had one"
             self._progress.note(f"epoch {self._epoch}: nothing was learned, since there was no gradient: {why}")
         if clip_range is not None and start_error is not None and start_error > START_ERROR_WARNING * clip_range:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError, field_validator
 
@@ -13,6 +13,11 @@ LONGEST_NAME = 200  # bytes; file systems take 255, and a name may get an ending
 # A field's word to `rfbench.records.identity`, as its json_schema_extra.
 FREE: dict[str, JsonValue] = {"identity": "free"}  # it may change at any time
 RESUME: dict[str, JsonValue] = {"identity": "resume"}  # it cannot change a training curve; a run keeps it to its end
+
+
+def search(low: float, high: float, scale: Literal["log", "linear"] = "log") -> dict[str, JsonValue]:
+    """A field's range for `rfbench tune`, as its ``json_schema_extra``; an ``int`` field gets whole numbers."""
+    return {"search": {"low": low, "high": high, "scale": scale}}
 
 
 class Settings(BaseModel):

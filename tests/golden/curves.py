@@ -52,9 +52,10 @@ def curves(label: str, epochs: int, overrides: tuple[str, ...] = ()) -> Curves:
     with tempfile.TemporaryDirectory() as root:
         folder = RunFolder(train(make_plan(suite, label, seed=0), Path(root), Quiet()), writer=False)
         metrics, evals = folder.read("metrics"), folder.read("evals")
-    found = {name: [record[name] for record in metrics] for name in METRICS}
+    values = {name: [getattr(record, name) for record in metrics] for name in METRICS}
+    found = {name: [value for value in curve if value is not None] for name, curve in values.items()}
     for record in evals:
-        found.setdefault(f"{record['evaluation_set']} {record['measure']}", []).append(record["mean"])
+        found.setdefault(f"{record.evaluation_set} {record.measure}", []).append(record.mean)
     return found
 
 

@@ -63,6 +63,7 @@ def test_the_ratio_starts_at_one_in_low_precision(suite: Suite, label: str, prec
     assert run.learner.start_error is not None
     assert run.learner.start_error < 1e-6
     assert run.meter.counters.optimizer_steps == 2
+    assert run.learner.grad_norm is not None
     assert 0 < run.learner.grad_norm < 1e3  # the loss scale is taken out again
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rfbench import __version__
 from rfbench.cli import app as cli
 from rfbench.cli import main
-from rfbench.report import compare
+from rfbench.report import analyse, write
 from rfbench.report.render.watch import watch
 from tests.commands import rfbench, said
 from tests.report.run_writer import write_run
@@ -90,7 +90,7 @@ def test_characters_that_an_encoding_lacks_are_replaced(
 
 
 def pictures(folder: Path, out: Path) -> dict[str, bytes]:
-    compare([folder], out)
+    write(analyse([folder]), out)
     return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.suffix in (".png", ".svg")}
 
 
@@ -120,6 +120,7 @@ def test_a_users_plot_settings_change_no_byte_and_are_left_alone(tmp_path: Path)
 @pytest.mark.parametrize("backend", ["module://no_such_backend", "webagg"])
 def test_a_backend_that_is_not_here_is_not_asked_for(tmp_path: Path, backend: str) -> None:
     write_run(tmp_path / "runs", "prdp", 0)
-    code = f"from rfbench.report import compare; compare([{str(tmp_path / 'runs')!r}], {str(tmp_path / 'out')!r})"
+    runs, out = str(tmp_path / "runs"), str(tmp_path / "out")
+    code = f"from rfbench.report import analyse, write; write(analyse([{runs!r}]), {out!r})"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"MPLBACKEND": backend})
     assert (tmp_path / "out" / "comparison.png").exists()

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from rfbench.report import Comparison, analyse, write
-from rfbench_benchmarks import tables
+from rfbench_benchmarks.pages import tables
 from tests.report.run_writer import write_run
 
 FRAMES = ("table", "estimates", "contrasts", "pairs", "curves", "hacking", "seen_unseen", "paper", "stability")
@@ -24,7 +24,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shipped")
     for folder in tables.reference_runs():
         run = json.loads((folder / "run.json").read_text())
-        variant = run.get("variant", run.get("algorithm"))
+        variant = run["variant"]
         if variant in ("prdp", "ddpo", "rwr"):
             copy(folder, root / run["suite"]["name"] / variant / f"seed-{run['seed']}")
     return root
@@ -69,7 +69,7 @@ def test_a_bad_method_beside_them_changes_no_byte_for_anyone_else(shipped: Path,
             run = json.loads((folder / "run.json").read_text())
             table = run["suite"]["algorithms"]
             run["suite"]["algorithms"] = {name: table.pop("rwr")}
-            run["algorithm"] = run["variant"] = name
+            run["variant"] = name
             (folder / "run.json").write_text(json.dumps(run))
             evals = [json.loads(line) for line in (folder / "evals.jsonl").read_text().splitlines()]
             for record in evals:

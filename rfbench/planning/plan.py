@@ -17,6 +17,7 @@ from rfbench.errors import InputError
 from rfbench.files import sha256_of_all
 from rfbench.hub.sources import Need, missing
 from rfbench.planning.evaluation_prompts import choose_prompts
+from rfbench.planning.model_fit import check_model_fit
 from rfbench.planning.suite_components import SuiteComponents, suite_components
 from rfbench.plugins import registry
 from rfbench.plugins.component import Component, find_component
@@ -125,9 +126,11 @@ class Outline(SuiteComponents):
             raise InputError(missing(absent, command_line_name(self.suite)))
         for part in self.places().values():
             part.check()
+        check_model_fit(self.suite, self.model)
         prompts = {name: part.make() for name, part in self.prompt_sets.items()}
         epoch_prompts(prompts["train"], self.prompts_per_epoch, epoch=0, seed=self.seed)
-        return Plan(**vars(self), prompts=prompts, evaluation_prompts=choose_prompts(self.suite, prompts))
+        chosen = choose_prompts(self.suite, prompts, self.model.cls.reading(self.model.config))
+        return Plan(**vars(self), prompts=prompts, evaluation_prompts=chosen)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,11 @@ class Component:
             inner.check()
         self.cls.check(self.config)
 
+    def remarks(self) -> list[str]:
+        """What reading the files corrected."""
+        own: list[str] = self.cls.remarks(self.config)
+        return [*own, *(remark for inner in self._inner().values() for remark in inner.remarks())]
+
     def resolved(self) -> dict[str, Any]:
         """Its table in a suite, every default filled in."""
         table = {"name": self.name} | self.config.model_dump(mode="json")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -22,14 +23,27 @@ from rfbench.running.folder import RunFolder
 from rfbench.suite.suite import Suite
 
 
-def save(policy: Policy, folder: Path) -> None:
-    """Writes the trained weights as ``folder``, which appears whole or not at all."""
+Format = Literal["library", "kohya"]
+
+
+def save(policy: Policy, folder: Path, format: Format = "library") -> None:
+    """Writes the trained weights as ``folder``, which appears whole or not at all.
+
+    ``kohya`` is the format of LoRA files that ComfyUI and A1111 read.
+    """
+    if format == "kohya" and policy.adapter is None:
+        raise InputError(
+            "kohya is a format of LoRA files, but this run trained all weights; export it without --format"
+        )
     temporary = folder.with_name(f".{folder.name}.tmp")
     for leftover in (temporary, folder):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
     with failures.writing(temporary):
-        policy.model.save_trained(temporary, policy.adapter)
+        if format == "kohya" and policy.adapter is not None:
+            policy.model.save_kohya(temporary, policy.adapter)
+        else:
+            policy.model.save_trained(temporary, policy.adapter)
     os.rename(temporary, folder)
 
 

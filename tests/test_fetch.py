@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -15,8 +16,8 @@ import pytest
 from huggingface_hub import constants
 
 from rfbench.cli import exit_code
-from rfbench.hub.fetch import explain
-from rfbench.hub.sources import Source
+from rfbench.hub.fetch import download, explain, size_up
+from rfbench.hub.sources import Need, Source
 from tests.commands import said
 from tests.hub import COMMIT, Hub
 
@@ -40,6 +41,30 @@ def test_downloads_exactly_what_the_suite_needs_and_nothing_twice(
     printed = said(capsys)
     assert "there is no file or folder /nope" in printed
     assert "model.path" not in printed
+
+
+def test_a_sharded_repository(hub: Hub, here: Path, files: list[str]) -> None:
+    """The shards and their index, where there is no whole file; and of both forms the whole file alone."""
+    index = json.dumps(
+        {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    )
+    shards = {f"unet/model-0000{n}-of-00002.safetensors": b"shard" for n in (1, 2)}
+    sharded = {"unet/model.safetensors.index.json": index.encode(), **shards}
+    hub.repositories["models/owner/sharded"] = dict(sharded)
+    hub.repositories["models/owner/both"] = sharded | {"unet/model.safetensors": b"whole"}
+    for name, expected in (
+        ("sharded", [name.partition("/")[2] for name in sorted(sharded)]),
+        ("both", ["model.safetensors"]),
+    ):
+        source = Source("path", f"owner/{name}", ("unet/model.safetensors",))
+        whole = Source("path", f"owner/{name}", ("unet/model.safetensors", "unet/*.index.json"))
+        wanted = source if name == "both" else whole
+        (item,) = size_up([Need("model", wanted)], "SUITE")
+        hub.requests.clear()
+        download(item)
+        assert hub.downloads() == sorted(expected)
+        assert wanted.find() is not None
+        assert wanted.commit() == COMMIT
 
 
 def test_takes_up_a_connection_that_breaks(

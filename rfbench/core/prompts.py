@@ -15,7 +15,6 @@ from rfbench.errors import InputError
 from rfbench.hub.sources import Sourced
 from rfbench.suite.settings import Settings
 
-
 NO_TEXT = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
 

@@ -1,7 +1,7 @@
 """A tokenizer that is whole: as many tokens as its encoder has embeddings, every one of them reachable.
 
 A folder without its vocabulary, its merges or its settings still makes a tokenizer, which turns every prompt into the
-same tokens, or into more than the encoder takes. So each is tried before it is used, by a plan and `rfbench doctor` too.
+same tokens, or into more than the encoder takes. So each is tried before it is used, by `rfbench doctor` too.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def load(kind: Any, folder: Path, *, embeddings: int, positions: int | None = No
     size, length = len(tokenizer) + added, tokenizer.model_max_length
     if size != embeddings:
         raise InputError(
-            f"the tokenizer in {folder} has {size} tokens, but its encoder has embeddings of {embeddings}: they are not "
-            "of one model, or tokens were added to one of them alone"
+            f"the tokenizer in {folder} has {size} tokens, but its encoder has embeddings of {embeddings}: they are "
+            "not of one model, or tokens were added to one of them alone"
         )
     if positions is not None and length != positions:
         raise InputError(
@@ -77,8 +77,8 @@ def _check_merges(tokenizer: Any, folder: Path) -> None:
     ]
     if lost:
         raise InputError(
-            f"the tokenizer in {folder} is not whole: no merge leads to {len(lost)} of its {len(model['vocab'])} tokens, "
-            f"such as {lost[0]!r}; fetch or copy its merges again"
+            f"the tokenizer in {folder} is not whole: no merge leads to {len(lost)} of its {len(model['vocab'])} "
+            f"tokens, such as {lost[0]!r}; fetch or copy its merges again"
         )
 
 

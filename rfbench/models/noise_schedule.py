@@ -54,8 +54,8 @@ def check(file: dict[str, Any], where: str) -> None:
     kind = file.get("_class_name")
     if kind not in SCHEDULERS:
         raise InputError(
-            f"{where}: the scheduler is {f'a {kind}' if kind else 'of no class'}, which does not say the betas that the "
-            f"UNet was trained with; rfbench reads {', '.join(SCHEDULERS)}"
+            f"{where}: the scheduler is {f'a {kind}' if kind else 'of no class'}, which does not say the betas that "
+            f"the UNet was trained with; rfbench reads {', '.join(SCHEDULERS)}"
         )
     if file.get("trained_betas") is None:
         absent = [key for key in ("beta_schedule", "beta_start", "beta_end") if file.get(key) is None]

@@ -223,7 +223,7 @@ def _check_widths(folder: PipelineFolder, where: str) -> None:
         if needed != pooled + TIME_IDS * (given or 0):
             raise InputError(
                 f"{where}: the UNet takes {needed} numbers beside the text, but the second text encoder's {pooled} and "
-                f"{TIME_IDS} sizes of {given} are {pooled + TIME_IDS * (given or 0)}: it is a refiner, or of other parts"
+                f"{TIME_IDS} sizes of {given} are {pooled + TIME_IDS * (given or 0)}: a refiner, or of other parts"
             )
 
 

@@ -64,6 +64,6 @@ def _check(name: str, settings: EvaluationSet, drawn: list[str], chosen: list[st
     if shared and not settings.seen:
         raise InputError(
             f"evaluation.sets.{name} is said to be unseen, but {len(shared)} of its {len(chosen)} prompts are "
-            f"training prompts, or the model reads the same of them, the first {shared[0]!r}; leave them out with --set "
-            f"'evaluation.sets.{name}.exclude=[\"train\"]', or set evaluation.sets.{name}.seen=true"
+            f"training prompts, or the model reads the same of them, the first {shared[0]!r}; leave them out with "
+            f"--set 'evaluation.sets.{name}.exclude=[\"train\"]', or set evaluation.sets.{name}.seen=true"
         )

@@ -214,9 +214,9 @@ def _records(data: Any, path: Path, column: str) -> list[Any]:
         if keys:
             _check_column(column, keys, f"the prompt file {path}")
     raise InputError(
-        f"the prompt file {path} must be a list of strings or of records, not {_shown(data)}; a table of records, or one "
-        f"list of them among others, is read where each has the key {column!r}: name the prompt's key with the prompt "
-        "set's option column, or save the prompts as a list"
+        f"the prompt file {path} must be a list of strings or of records, not {_shown(data)}; a table of records, or "
+        f"one list of them among others, is read where each has the key {column!r}: name the prompt's key with the "
+        "prompt set's option column, or save the prompts as a list"
     )
 
 

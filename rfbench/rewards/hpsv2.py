@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from rfbench.core.reward import Reward
@@ -101,14 +101,13 @@ class HPSv2(Reward):
         return self._model.encode_text(self._tokenizer(prompts).to(self._device), normalize=True)
 
 
-def _make(open_clip: Any, name: str, **options: Any) -> nn.Module:
+def _make(open_clip: Any, name: str, **options: Any) -> Any:
     """The network, not yet loaded."""
     logging.disable(logging.WARNING)  # open_clip's, that the weights are random: they are loaded in a moment
     try:
-        model: nn.Module = open_clip.create_model(name, **options)
+        return open_clip.create_model(name, **options)
     finally:
         logging.disable(logging.NOTSET)
-    return model
 
 
 def letterbox(pixels: Tensor, side: int, antialias: bool) -> Tensor:

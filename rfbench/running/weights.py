@@ -22,7 +22,6 @@ from rfbench.running.checkpoint import Owner
 from rfbench.running.folder import RunFolder
 from rfbench.suite.suite import Suite
 
-
 Format = Literal["library", "kohya"]
 
 

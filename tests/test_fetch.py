@@ -43,28 +43,21 @@ def test_downloads_exactly_what_the_suite_needs_and_nothing_twice(
     assert "model.path" not in printed
 
 
-def test_a_sharded_repository(hub: Hub, here: Path, files: list[str]) -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_sharded_repository(hub: Hub, here: Path, whole: bool) -> None:
     """The shards and their index, where there is no whole file; and of both forms the whole file alone."""
-    index = json.dumps(
-        {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
-    )
-    shards = {f"unet/model-0000{n}-of-00002.safetensors": b"shard" for n in (1, 2)}
-    sharded = {"unet/model.safetensors.index.json": index.encode(), **shards}
-    hub.repositories["models/owner/sharded"] = dict(sharded)
-    hub.repositories["models/owner/both"] = sharded | {"unet/model.safetensors": b"whole"}
-    for name, expected in (
-        ("sharded", [name.partition("/")[2] for name in sorted(sharded)]),
-        ("both", ["model.safetensors"]),
-    ):
-        source = Source("path", f"owner/{name}", ("unet/model.safetensors",))
-        whole = Source("path", f"owner/{name}", ("unet/model.safetensors", "unet/*.index.json"))
-        wanted = source if name == "both" else whole
-        (item,) = size_up([Need("model", wanted)], "SUITE")
-        hub.requests.clear()
-        download(item)
-        assert hub.downloads() == sorted(expected)
-        assert wanted.find() is not None
-        assert wanted.commit() == COMMIT
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}).encode()
+    content = {"model.safetensors.index.json": index, shards[0]: b"a", shards[1]: b"b", "config.json": b"{}"}
+    content |= {"model.safetensors": b"ab"} if whole else {}
+    hub.repositories["models/owner/large"] = content
+    source = Source("path", "owner/large", ("config.json", "model.safetensors"))
+    (item,) = size_up([Need("model", source)], "SUITE")
+    download(item)
+    expected = ["config.json", "model.safetensors"] if whole else sorted(content)
+    assert hub.downloads() == expected
+    assert sorted(path.name for path in source.paths()) == expected
+    assert source.commit() == COMMIT
 
 
 def test_takes_up_a_connection_that_breaks(

@@ -25,7 +25,7 @@ def forms(files: str) -> list[tuple[str, ...]]:
 
     Safetensors may be in shards, as large models are saved, with their index.
     """
-    found = [tuple(pattern.strip() for pattern in form.split("+")) for form in files.split("|")]
+    found = [tuple(form.split(" + ")) for form in files.split(" | ")]
     name = files.rpartition("/")[2]
     if name.endswith(".safetensors") and not WILD & set(name):
         shards = (f"{files}.index.json", f"{files.removesuffix('.safetensors')}-*-of-*.safetensors")
@@ -66,16 +66,19 @@ class Source:
 
     @property
     def is_single_file(self) -> bool:
-        return len(self.files) == 1 and len(forms(self.files[0])) == 1 and not WILD & set(self.files[0])
+        return len(self.files) == 1 and " | " not in self.files[0] and not WILD & set(self.files[0])
+
+    def _forms(self, files: str) -> list[tuple[str, ...]]:
+        return [(files,)] if self.is_single_file else forms(files)
 
     def patterns(self, is_there: Callable[[str], bool]) -> list[str]:
         """The patterns of all files that are read, each in the first form of which everything is there."""
-        chosen = [next((form for form in forms(files) if all(map(is_there, form))), ()) for files in self.files]
+        chosen = [next((form for form in self._forms(files) if all(map(is_there, form))), ()) for files in self.files]
         return [pattern for form in chosen for pattern in form]
 
     def lacking(self, is_there: Callable[[str], bool]) -> list[str]:
         """The files that are there in no form."""
-        return [files for files in self.files if not any(all(map(is_there, form)) for form in forms(files))]
+        return [files for files in self.files if not any(all(map(is_there, form)) for form in self._forms(files))]
 
     def find(self) -> Path | None:
         """The file or folder on this disk: the local path, or the hub's cache; None where it is not complete."""

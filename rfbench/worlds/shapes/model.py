@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rfbench.core.model import Reading
 from rfbench.hub.sources import Source
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
 from rfbench.suite.settings import Settings
@@ -24,6 +25,10 @@ class ShapesModel(StableDiffusion):
     @classmethod
     def untrained(cls, config: Settings, device: torch.device) -> StableDiffusion:
         return super().untrained(CONFIG, device)
+
+    @classmethod
+    def reading(cls, config: Settings) -> Reading:
+        return super().reading(CONFIG)
 
     @classmethod
     def sources(cls, config: Settings) -> list[Source]:

@@ -13,7 +13,7 @@ from typing import Any
 from rfbench.errors import InputError
 
 WHOLE = "tokenizer.json"
-UNLIKE = ("a red cat", "a blue dog")  # in no language the same
+UNLIKE = ("a red cat", "a big dog")  # as many letters each, which a tokenizer without a vocabulary cannot tell apart
 
 
 def load(kind: Any, folder: Path, *, embeddings: int, positions: int | None = None, added: int = 0) -> Any:

@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
     ),
     "second tokenizer": ("xl", remove("tokenizer_2/tokenizer.json"), "tokenizer_2 is not whole"),
     "merges cut off": ("sd1", unreachable_token, "no merge leads to 1 of its 190 tokens, such as 'the</w>'"),
-    "knows no letter": ("sd1", every_prompt_alike, "gives 'a red cat' and 'a blue dog' the same tokens"),
+    "knows no letter": ("sd1", every_prompt_alike, "gives 'a red cat' and 'a big dog' the same tokens"),
     "no length": (
         "sd1",
         edit("tokenizer/tokenizer_config.json", "model_max_length"),

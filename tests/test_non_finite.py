@@ -16,7 +16,6 @@ from rfbench.core.finite import Batch
 from rfbench.core.model import to_uint8
 from rfbench.errors import NonFiniteError
 from rfbench.models.pipeline_folder import MODEL
-from rfbench.running import checkpoint
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from tests import tiny
@@ -85,7 +84,7 @@ def test_a_reference_that_breaks(pipeline: Path, prompt_file: Path) -> None:
         run.rollout(0)
 
 
-@pytest.mark.parametrize("learning_rate", [1e30, 1e38])
+@pytest.mark.parametrize("learning_rate", [1e30, 1e10])
 def test_the_last_good_checkpoint_is_one_that_worked(
     pipeline: Path, prompt_file: Path, tmp_path: Path, learning_rate: float
 ) -> None:
@@ -96,11 +95,10 @@ def test_the_last_good_checkpoint_is_one_that_worked(
     suite = tiny.make_suite(pipeline, prompt_file, algorithms={"rwr": settings}, evaluation=evaluation)
     with pytest.raises(NonFiniteError):
         train(tiny.plan(suite, "rwr"), tmp_path, Quiet())
-    saved = checkpoint.load_latest(tmp_path / "tiny/rwr/seed-0/checkpoints", torch.device("cpu"))
-    assert saved is not None
-    assert saved.epoch == 0
-    assert all(bool(value.isfinite().all()) for value in saved.weights.values())
-    assert max(float(value.abs().max()) for value in saved.weights.values()) < 100
+    (kept,) = (tmp_path / "tiny/rwr/seed-0/checkpoints").iterdir()
+    assert kept.name == "epoch-000000"
+    saved = load_file(kept / "weights.safetensors").values()
+    assert max(float(value.abs().max()) for value in saved) < 100
 
 
 @pytest.mark.parametrize("spoil", [lambda x: x / 0, lambda x: x * torch.nan, lambda x: -x / 0])

@@ -134,7 +134,15 @@ class Source:
         return found
 
     def _snapshot(self) -> Path | None:
-        """The repository's folder in the hub's cache, where every file of a started download is in it."""
+        """The repository's folder in the hub's cache, where every file of a started download is in it.
+
+        First with the files that have one form, to see in which forms the others are there.
+        """
+        certain = [files for files in self.files if len(self._forms(files)) == 1]
+        folder = self._cached(certain or list(self._forms(self.files[0])[0]))
+        return folder and self._cached(self.patterns(partial(_is_in, folder)))
+
+    def _cached(self, patterns: list[str]) -> Path | None:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -143,7 +151,7 @@ class Source:
                 self.path,
                 repo_type=self.kind,
                 revision=self.revision,
-                allow_patterns=[pattern for files in self.files for form in forms(files) for pattern in form],
+                allow_patterns=patterns,
                 local_files_only=True,
             )
         except LocalEntryNotFoundError:

@@ -24,6 +24,7 @@ from rfbench.errors import InputError
 from rfbench.hub import weights
 from rfbench.models.pipeline_folder import ENCODER, MODEL
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
+from rfbench.suite.suite import Suite
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -423,14 +424,15 @@ def test_unseen_is_what_the_tokenizer_tells_apart(tmp_path: Path, pipeline: Path
     """Two prompts that differ only behind the encoder's twelve tokens are one prompt to the model."""
     (tmp_path / "new.txt").write_text("a pelican\na cat with a hat on\n")
     (tmp_path / "old.txt").write_text("a cat with a tie on\n" + "\n".join(tiny.PROMPTS))
+    base = tiny.make_suite(pipeline, prompt_file).model_dump()
     sets = {"new": {"prompts": "new", "seen": False, "num_prompts": 2, "images_per_prompt": 2}}
     prompts = {
         name: {"name": "file", "path": str(tmp_path / f"{file}.txt")}
         for name, file in (("train", "old"), ("new", "new"))
     }
-    suite = tiny.make_suite(pipeline, prompt_file, prompts=prompts, evaluation={"sets": sets})
+    suite = Suite.model_validate(base | {"prompts": prompts, "evaluation": {"sets": sets}})
     with pytest.raises(InputError, match="but 1 of its 2 prompts are training prompts, or the model reads"):
         tiny.plan(suite)
-    sets["new"]["exclude"] = ["train"]
-    suite = tiny.make_suite(pipeline, prompt_file, prompts=prompts, evaluation={"sets": sets})
+    sets["new"] |= {"exclude": ["train"]}
+    suite = Suite.model_validate(base | {"prompts": prompts, "evaluation": {"sets": sets}})
     assert tiny.plan(suite).evaluation_prompts == {"new": ["a pelican"]}

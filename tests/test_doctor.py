@@ -258,5 +258,5 @@ def test_prompts_that_a_run_would_refuse(
     options += ["--set", "algorithms.prdp.images_per_prompt=2"]
     assert doctor(suite_file, *options) == 1
     assert problem in said(capsys)
-    assert exit_code(["run", "prdp", "--suite", str(suite_file), "--out", str(tmp_path / "out"), *options]) == 2
+    assert rfbench("run", "prdp", "--suite", suite_file, "--out", tmp_path / "out", *options) == 2
     assert problem in said(capsys)

@@ -422,8 +422,8 @@ def test_what_does_not_fit_the_model_is_found_by_doctor_and_before_loading(
 
 def test_unseen_is_what_the_tokenizer_tells_apart(tmp_path: Path, pipeline: Path, prompt_file: Path) -> None:
     """Two prompts that differ only behind the encoder's twelve tokens are one prompt to the model."""
-    (tmp_path / "new.txt").write_text("a pelican\na cat with a hat on\n")
-    (tmp_path / "old.txt").write_text("a cat with a tie on\n" + "\n".join(tiny.PROMPTS))
+    (tmp_path / "new.txt").write_text("a pelican\na cat with the hat\n")
+    (tmp_path / "old.txt").write_text("a cat with the tie\n" + "\n".join(tiny.PROMPTS))
     base = tiny.make_suite(pipeline, prompt_file).model_dump()
     sets = {"new": {"prompts": "new", "seen": False, "num_prompts": 2, "images_per_prompt": 2}}
     prompts = {

@@ -225,3 +225,38 @@ def test_arithmetic_is_counted_on_the_architecture() -> None:
     condition = model.encode("")["text"]
     model.denoiser(torch.zeros(1, *model.latent_shape), torch.zeros(1), condition)
     assert sum(products) <= asked.forward_flops < 1.3 * sum(products)  # the rest is attention
+
+
+def test_an_algorithm_that_does_not_fit_is_named_and_keeps_no_other_from_running(
+    suite_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = ["algorithms.prdp.images_per_prompt=2", "algorithms.ddpo.images_per_prompt=3"]
+    options = [part for table in tables for part in ("--set", table)]
+    assert doctor(suite_file, *options) == 0
+    assert "but not ddpo: ddpo: images_per_prompt 3 does not divide the budget of 8" in said(capsys)
+    assert doctor(suite_file, *options, "--set", "budget.reward_queries_per_epoch=9") == 0
+    assert "but not prdp: prdp: images_per_prompt 2 does not divide" in said(capsys)
+    assert doctor(suite_file, *options, "--set", "budget.reward_queries_per_epoch=7") == 1
+    printed = said(capsys)
+    assert "- prdp: images_per_prompt 2 does not divide the budget of 7" in printed
+    assert "- ddpo: images_per_prompt 3 does not divide the budget of 7" in printed
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("a cat\ra dog\ra fox", "prompts.train: the prompt file"),
+        ("a cat\x00\na dog\n", "the control character U+0000"),
+        ("a cat\na dog\n", "prompts.train has 2"),
+    ],
+)
+def test_prompts_that_a_run_would_refuse(
+    suite_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, problem: str
+) -> None:
+    (tmp_path / "p.txt").write_bytes(content.encode())
+    options = ["--set", f"prompts.train.path={tmp_path / 'p.txt'}", "--set", "evaluation.sets.seen.num_prompts=2"]
+    options += ["--set", "algorithms.prdp.images_per_prompt=2"]
+    assert doctor(suite_file, *options) == 1
+    assert problem in said(capsys)
+    assert rfbench("run", "prdp", "--suite", suite_file, "--out", tmp_path / "out", *options) == 2
+    assert problem in said(capsys)

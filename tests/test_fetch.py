@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -15,8 +16,8 @@ import pytest
 from huggingface_hub import constants
 
 from rfbench.cli import exit_code
-from rfbench.hub.fetch import explain
-from rfbench.hub.sources import Source
+from rfbench.hub.fetch import download, explain, size_up
+from rfbench.hub.sources import Need, Source
 from tests.commands import said
 from tests.hub import COMMIT, Hub
 
@@ -40,6 +41,23 @@ def test_downloads_exactly_what_the_suite_needs_and_nothing_twice(
     printed = said(capsys)
     assert "there is no file or folder /nope" in printed
     assert "model.path" not in printed
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_sharded_repository(hub: Hub, here: Path, whole: bool) -> None:
+    """The shards and their index, where there is no whole file; and of both forms the whole file alone."""
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}).encode()
+    content = {"model.safetensors.index.json": index, shards[0]: b"a", shards[1]: b"b", "config.json": b"{}"}
+    content |= {"model.safetensors": b"ab"} if whole else {}
+    hub.repositories["models/owner/large"] = content
+    source = Source("path", "owner/large", ("config.json", "model.safetensors"))
+    (item,) = size_up([Need("model", source)], "SUITE")
+    download(item)
+    expected = ["config.json", "model.safetensors"] if whole else sorted(content)
+    assert hub.downloads() == expected
+    assert sorted(path.name for path in source.paths()) == expected
+    assert source.commit() == COMMIT
 
 
 def test_takes_up_a_connection_that_breaks(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from rfbench.core.schedule import NoiseSchedule, kl_divergence, log_density, make_schedule
+from rfbench.core.schedule import SPACINGS, NoiseSchedule, kl_divergence, log_density, make_schedule
 from rfbench.errors import InputError
+from rfbench.models.noise_schedule import read as read_noise_schedule
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
@@ -79,3 +82,46 @@ def test_skipped_steps_carry_no_objective() -> None:
         make_schedule(base, 10, skip_last_steps=10)
     with pytest.raises(InputError, match=r"num_steps is 1001.*1000 training timesteps"):
         make_schedule(base, 1001)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 10, 20, 50, 999])
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("kind", ["ddpm", "ddim"])
+def test_every_spacing_is_diffusers(kind: str, spacing: str, steps: int) -> None:
+    scheduler_class = DDPMScheduler if kind == "ddpm" else DDIMScheduler
+    file = {
+        "_class_name": "PNDMScheduler",
+        **BETAS,
+        "clip_sample": False,
+        "steps_offset": 1,
+        "timestep_spacing": spacing,
+    }
+    scheduler = scheduler_class.from_config(file)
+    scheduler.set_timesteps(steps)
+    if steps == 1:  # the only step arrives at a clean image and has no noise
+        with pytest.raises(InputError, match="no denoising step is left"):
+            make_schedule(read_noise_schedule(file), steps, kind=kind)
+        return
+    schedule = make_schedule(read_noise_schedule(file), steps, kind=kind)
+    assert schedule.timesteps.tolist() == scheduler.timesteps.tolist()
+    latents, eps, noise = torch.randn(3, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    for step in {0, steps // 2, max(steps - 2, 0), steps - 1}:
+        timestep = scheduler.timesteps[step]
+        if kind == "ddim":
+            expected = scheduler.step(eps, timestep, latents, eta=1.0, variance_noise=noise).prev_sample
+        else:
+            drawn = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
+            expected = scheduler.step(eps, timestep, latents, generator=torch.Generator().manual_seed(step)).prev_sample
+            noise = drawn
+        ours = schedule.mean(latents, eps, torch.tensor([step])) + schedule.sigma[step].float() * noise
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_as_many_steps_as_the_model_has() -> None:
+    """With an offset the first step would be a timestep that the model does not have."""
+    base = noise_schedule(DDPMScheduler(**BETAS))
+    with pytest.raises(
+        InputError, match=r"num_steps is 1000, .* its first step is timestep 1000, .*; use 999 or fewer"
+    ):
+        make_schedule(base, 1000)
+    assert make_schedule(replace(base, steps_offset=0), 1000).num_steps == 1000

@@ -109,7 +109,8 @@ def test_the_final_tier_is_the_papers_evaluation(name: str) -> None:
     sets = load_suite(name).at_tier("final").evaluation.sets
     sizes = {label: (s.num_prompts, s.images_per_prompt, s.seen) for label, s in sets.items()}
     if not name.startswith("large"):
-        assert sizes == {"animals-45": (45, 256, True)}
+        images = 64 if name == "kl-aesthetic" else 256  # appendix C; section 4.1
+        assert sizes == {"animals-45": (45, images, True)}
         return
     seen = "pickapic-v1-train" if name == "large-multireward" else "hpdv2-train"
     assert sizes == {seen: (500, 64, True)} | {label: (count, 64, False) for label, count in UNSEEN.items()}

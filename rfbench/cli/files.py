@@ -42,7 +42,7 @@ def fetch(suite: SuiteName, overrides: Overrides = None, plugin: Plugins = None)
         soft_wrap=True,
     )
     for item in downloads:
-        folder = fetching.download(item.source)
+        folder = fetching.download(item)
         console.print(f"here: {item.source.path} in {folder}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"every file of {loaded.name} is here; next: rfbench doctor {suite}", highlight=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,11 @@ import typer
 from rfbench.cli.app import Plugins, console, working
 
 Run = Annotated[Path, typer.Argument(help="A run's folder: results/SUITE/ALGORITHM/seed-N.", metavar="RUN")]
+
+
+class ExportFormat(str, Enum):
+    library = "library"
+    kohya = "kohya"
 
 
 def sample_images(
@@ -23,10 +29,13 @@ def sample_images(
 ) -> None:
     """Draw images of prompts with what a run trained."""
     from rfbench.core.processes import Processes
+    from rfbench.core.prompts import require_text
     from rfbench.inference import generate
     from rfbench.running import weights
     from rfbench.suite.suite import Compute
 
+    for text in prompt:
+        require_text(text, "--prompt")
     with working(f"drawing {len(prompt) * images} images with {'the base model of ' if base else ''}{run}"):
         policy, suite = weights.load_policy(run, Processes(Compute()).device)
         pictures = generate.sample(
@@ -39,6 +48,9 @@ def sample_images(
 def export_weights(
     run: Run,
     out: Annotated[Path | None, typer.Option(help="The new folder; by default 'weights' in the run's.")] = None,
+    format: Annotated[
+        ExportFormat, typer.Option(help="library: that of the model's own; kohya: of a LoRA, for ComfyUI and A1111.")
+    ] = ExportFormat.library,
     plugin: Plugins = None,
 ) -> None:
     """Write what a run trained in the format of its model's library, such as diffusers."""
@@ -50,5 +62,5 @@ def export_weights(
         weights.require_new(out)
     with working(f"writing what {run} trained"):
         policy, _ = weights.load_policy(run, torch.device("cpu"))
-        folder = weights.save(policy, run) if out is None else weights.export(policy, out)
+        folder = weights.save(policy, run, format.value) if out is None else weights.export(policy, out, format.value)
     console.print(f"wrote {folder}", markup=False, highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,8 +35,13 @@ class PromptEncoder:
     sampling one image of it.
     """
 
-    def __init__(self, encode: Callable[[str], Condition], capacity_bytes: int = CACHE_BYTES) -> None:
-        self._encode_one = encode
+    def __init__(
+        self,
+        encode: Callable[[str], Condition],
+        unconditional: Callable[[], Condition] | None = None,
+        capacity_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self._encode_one, self._unconditional = encode, unconditional or partial(encode, "")
         self._free = capacity_bytes
         self._cache: OrderedDict[str, Condition] = OrderedDict()
         self._device = torch.device("cpu")
@@ -48,7 +54,8 @@ class PromptEncoder:
     def empty(self, rows: int) -> Condition:
         """The unconditional condition with ``rows`` equal rows; it stays on the device, since every step needs it."""
         if self._empty is None:
-            self._empty = self([""])
+            with torch.no_grad():
+                self._empty = self._unconditional()
         return {name: value.expand(rows, *value.shape[1:]) for name, value in self._empty.items()}
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rfbench.core import keyed_random
+from rfbench.core.finite import Batch
 from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy
 from rfbench.core.processes import Processes
@@ -83,6 +84,13 @@ class Evaluator:
         found = {judge.name for judge in self._judges} | {"kl", "kl_per_dimension", *self._policy.model.exact_units}
         return found | {"diversity"} if self._settings.sets[name].images_per_prompt > 1 else found
 
+    def probe(self, epoch: int) -> None:
+        """Draws one image, of which nothing is kept: a ``NonFiniteError`` where the policy draws none any more."""
+        name, prompts = next(iter(self._prompts.items()))
+        batch = Batch(f"the test of the weights after epoch {epoch}", prompts[:1])
+        with self._meter.evaluation(), torch.no_grad():
+            self._policy.decode(self._sample(name, range(1), batch)[0], batch)
+
     def rewards(self) -> dict[str, RewardRecord]:
         """Unit and version of every reward, by name, for ``run.json``."""
         return {
@@ -125,11 +133,12 @@ class Evaluator:
             images = range(first, min(first + self._chunk_size, stop))
             rows = torch.arange(images.start, images.stop)
             chunk_prompts = [prompts[image // copies] for image in images]
-            clean, kl[rows] = self._sample(name, chunk_prompts, images)
-            decoded = self._policy.decode(clean)
+            batch = Batch(f"the evaluation of {name!r} after epoch {epoch}", chunk_prompts, first)
+            clean, kl[rows] = self._sample(name, images, batch)
+            decoded = self._policy.decode(clean, batch)
             for judge in self._judges:
-                where = f"the evaluation of {name!r} after epoch {epoch}"
-                measures[judge.name][rows] = score(judge.reward, judge.name, decoded, chunk_prompts, where, first)
+                scores = score(judge.reward, judge.name, decoded, chunk_prompts, batch.where, first)
+                measures[judge.name][rows] = scores
             for image, picture in zip(images, self._policy.model.pictures(decoded).cpu(), strict=True):
                 pictures.add(image, picture)
         schedule, shape = self._policy.schedule, self._policy.model.latent_shape
@@ -147,21 +156,23 @@ class Evaluator:
         grid = self._processes.sum(pictures.grid(len(prompts))).to(torch.uint8)
         return SetResult(name, settings.seen, len(prompts) * copies, per_prompt, spreads, grid)
 
-    def _sample(self, name: str, prompts: list[str], images: range) -> tuple[Tensor, Tensor]:
+    def _sample(self, name: str, images: range, batch: Batch) -> tuple[Tensor, Tensor]:
         """x_0 ``(m, ...)`` and the KL of the objective's steps in nats ``(m,)``."""
         policy, schedule = self._policy, self._policy.schedule
         keys = [(self._settings.seed, "evaluation", name, image) for image in images]
         drawn = keyed_random.normal(keys, (schedule.num_steps + 1, *policy.model.latent_shape)).to(
             self._processes.device
         )
-        condition = policy.encode_prompts(prompts)
+        condition = policy.encode_prompts(batch.prompts)
         objective_steps = set(schedule.objective_steps.tolist())
-        kl = torch.zeros(len(prompts))
+        kl = torch.zeros(len(images))
         clean = drawn[:, 0]
-        for step, (steps, latents, mean, next_latents) in enumerate(denoise(policy, condition, drawn)):
+        for step, (steps, latents, mean, next_latents) in enumerate(denoise(policy, condition, drawn, batch)):
             if step in objective_steps:
                 reference_mean = policy.step_mean(latents, steps, condition, reference=True)
-                kl += kl_divergence(mean, reference_mean, schedule.sigma[steps]).cpu()
+                divergence = kl_divergence(mean, reference_mean, schedule.sigma[steps]).cpu()
+                batch.require_finite(divergence, f"the KL from the reference in step {step + 1} is")
+                kl += divergence
             clean = next_latents
         return clean, kl
 

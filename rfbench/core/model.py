@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,10 +12,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rfbench.core.conditioning import Condition
+from rfbench.core.finite import NonFiniteImagesError, all_finite, broken_rows
 from rfbench.core.schedule import NoiseSchedule, Schedule
+from rfbench.errors import InputError
 from rfbench.hub.sources import Sourced
+from rfbench.hub.weights import require_equal, shapes_of
 from rfbench.suite.settings import Settings
 from rfbench.suite.suite import Suite
+
+Reading = Callable[[Sequence[str]], list[Hashable]]  # two prompts whose values are equal cannot be told apart
 
 
 class Model(Sourced, ABC):
@@ -63,9 +68,18 @@ class Model(Sourced, ABC):
         """The networks beside the denoiser, for the account of memory."""
         return {}
 
+    @classmethod
+    def reading(cls, config: Any) -> Reading:
+        """What the model reads of prompts, from its files and without weights; by default their text."""
+        return lambda prompts: list(prompts)
+
     @abstractmethod
     def encode(self, prompt: str) -> Condition:
-        """One prompt's condition, each tensor with one row; ``""`` gives the unconditional one."""
+        """One prompt's condition, each tensor with one row."""
+
+    def unconditional(self) -> Condition:
+        """What guidance leads away from: the empty prompt's condition, in most models."""
+        return self.encode("")
 
     def truncates(self, prompt: str) -> bool:
         """Whether ``encode`` leaves out the prompt's end; most models take any length."""
@@ -94,9 +108,17 @@ class Model(Sourced, ABC):
         trained = {name: p.detach().contiguous() for name, p in self.denoiser.named_parameters() if p.requires_grad}
         save_file(trained, folder / "weights.safetensors")
 
+    def save_kohya(self, folder: Path, adapter: str) -> None:
+        """Writes the ``adapter`` as ComfyUI and A1111 read it; an ``InputError`` for a model that they do not know."""
+        raise InputError(f"{type(self).__name__} has no kohya format; export it without --format")
+
     def load_trained(self, folder: Path, adapter: str | None) -> None:
-        """Takes over what ``save_trained`` wrote."""
-        self.denoiser.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
+        """Takes over what ``save_trained`` wrote, exactly."""
+        path = folder / "weights.safetensors"
+        state = load_file(path)
+        trained = {name: p for name, p in self.denoiser.named_parameters() if p.requires_grad}
+        require_equal(shapes_of(trained), shapes_of(state), path, "what this run trained")
+        self.denoiser.load_state_dict(state, strict=False)
 
     def prompt_features(self, condition: Condition) -> Tensor:
         """One vector per row ``(m, features)``, for networks beside the denoiser: each tensor's mean over tokens."""
@@ -109,5 +131,11 @@ class Model(Sourced, ABC):
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """``(m, 3, H, W)`` in [-1, 1] to 8-bit RGB, rounded as diffusers' image processor does."""
+    """``(m, 3, H, W)`` in [-1, 1] to 8-bit RGB, rounded as diffusers' image processor does.
+
+    NaN would become black, so a ``NonFiniteImagesError`` says which images have any.
+    """
+    if not all_finite(images):
+        rows = broken_rows(images)
+        raise NonFiniteImagesError(f"{len(rows)} of {len(images)} decoded images are not finite", rows)
     return ((images / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

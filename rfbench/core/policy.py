@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from rfbench.core import keyed_random
 from rfbench.core.conditioning import Condition, PromptEncoder, select, stack
+from rfbench.core.finite import Batch, NonFiniteImagesError
 from rfbench.core.meter import Counters
 from rfbench.core.model import Model
 from rfbench.core.schedule import Schedule, log_density, per_row, schedule_of
-from rfbench.errors import InputError
+from rfbench.errors import InputError, did_you_mean
+from rfbench.hub.weights import require_equal, shapes_of
 from rfbench.suite.suite import Finetune, Suite
 
 ADAPTER = "policy"
+ADAPTABLE = (nn.Linear, nn.Conv2d)  # the layers of a UNet that peft puts a LoRA on
 COMPUTE_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -52,7 +55,7 @@ class Policy:
         self._compute_dtype = COMPUTE_DTYPES[precision]
         self._decode_chunk_size, self._compiled_rows = decode_chunk_size, compiled_rows
         self.counters = counters or Counters()
-        self.encode_prompts = PromptEncoder(model.encode)
+        self.encode_prompts = PromptEncoder(model.encode, model.unconditional)
         self._frozen = _make_trainable(model.denoiser, finetune, seed)
         for denoiser in filter(None, (model.denoiser, self._frozen)):
             store_frozen_weights(denoiser, self._compute_dtype)
@@ -98,7 +101,10 @@ class Policy:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        for name, parameter in self.trainable().items():
+        """Takes over what ``state_dict`` gave, exactly."""
+        trainable = self.trainable()
+        require_equal(shapes_of(trainable), shapes_of(state), "the checkpoint", "what this suite trains")
+        for name, parameter in trainable.items():
             parameter.copy_(state[name])
 
     def predict_noise(
@@ -153,10 +159,18 @@ class Policy:
         return (noise - predicted).square().flatten(1).mean(1)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """8-bit RGB images ``(m, 3, H, W)`` of clean latents."""
-        pieces = latents.split(self._decode_chunk_size or len(latents))
-        return torch.cat([self.model.decode(piece) for piece in pieces])
+    def decode(self, latents: Tensor, batch: Batch | None = None) -> Tensor:
+        """8-bit RGB images ``(m, 3, H, W)`` of clean latents; a ``NonFiniteError`` where the decoder gives no image."""
+        size = self._decode_chunk_size or len(latents)
+        pieces = []
+        for start in range(0, len(latents), size):
+            try:
+                pieces.append(self.model.decode(latents[start : start + size]))
+            except NonFiniteImagesError as error:
+                if batch is None:
+                    raise
+                batch.fail([start + row for row in error.rows], "the decoded pixels are")
+        return torch.cat(pieces)
 
     def _predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """The network's output; a compiled one gets the rows that it was compiled for, the last one repeated."""
@@ -200,11 +214,8 @@ def make_policy(
 ) -> Policy:
     """The policy on ``model``, itself on ``device``, that a suite trains; ``seed`` is of a LoRA's first weights."""
     compute, sampler = suite.compute, suite.sampler
+    check_trainable(model.denoiser, suite)
     if compute.gradient_checkpointing:
-        if not hasattr(model.denoiser, "enable_gradient_checkpointing"):
-            raise InputError(
-                f"compute.gradient_checkpointing is on, but {type(model.denoiser).__name__} has none; turn it off"
-            )
         model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' mixin
     return Policy(
         model,
@@ -217,6 +228,13 @@ def make_policy(
         counters=counters,
         seed=seed,
     )
+
+
+def check_trainable(denoiser: nn.Module, suite: Suite) -> None:
+    """An ``InputError`` where ``denoiser``, with or without numbers, cannot be trained as the suite says."""
+    if suite.compute.gradient_checkpointing and not hasattr(denoiser, "enable_gradient_checkpointing"):
+        raise InputError(f"compute.gradient_checkpointing is on, but {type(denoiser).__name__} has none; turn it off")
+    check_finetune(denoiser, suite.finetune)
 
 
 def store_frozen_weights(denoiser: nn.Module, dtype: torch.dtype) -> None:
@@ -232,6 +250,43 @@ def store_frozen_weights(denoiser: nn.Module, dtype: torch.dtype) -> None:
                     parameter.data = parameter.data.to(dtype)
 
 
+def check_finetune(denoiser: nn.Module, finetune: Finetune) -> None:
+    """An ``InputError`` where ``finetune`` names modules that ``denoiser``, with or without numbers, cannot train."""
+    if finetune.method == "full":
+        return
+    if not hasattr(denoiser, "add_adapter"):
+        raise InputError(
+            f"finetune.method is 'lora', but {type(denoiser).__name__} takes no adapters; "
+            "use --set finetune.method=full"
+        )
+    modules = {name: module for name, module in denoiser.named_modules() if name}
+    endings = {ending for name, module in modules.items() if isinstance(module, ADAPTABLE) for ending in _endings(name)}
+    for target in finetune.target_modules:
+        kinds = {type(modules[name]).__name__ for name in modules if target in _endings(name)}
+        if not kinds:
+            raise InputError(
+                f"finetune.target_modules names {target!r}, which no module of {type(denoiser).__name__} is called"
+                f"{did_you_mean(target, endings)}"
+            )
+        other = sorted(kinds - {kind.__name__ for kind in _adaptable_kinds(modules.values())})
+        if other:
+            inside = sorted({ending for ending in endings if ending.startswith(f"{target}.")})
+            raise InputError(
+                f"finetune.target_modules names {target!r}, which is a {other[0]}; a LoRA is put on linear and "
+                f"convolution layers{f', such as {inside[0]!r}' if inside else ''}"
+            )
+
+
+def _endings(name: str) -> list[str]:
+    """What a module may be called as a target: the end of its name from any dot on."""
+    parts = name.split(".")
+    return [".".join(parts[start:]) for start in range(len(parts))]
+
+
+def _adaptable_kinds(modules: Iterable[nn.Module]) -> set[type[nn.Module]]:
+    return {type(module) for module in modules if isinstance(module, ADAPTABLE)}
+
+
 def _make_trainable(denoiser: nn.Module, finetune: Finetune, seed: int) -> nn.Module | None:
     """Readies ``denoiser`` for training in place; returns the frozen reference, or None when an adapter is trained."""
     denoiser.eval()  # dropout would make the first ratio differ from 1
@@ -239,17 +294,12 @@ def _make_trainable(denoiser: nn.Module, finetune: Finetune, seed: int) -> nn.Mo
         frozen = copy.deepcopy(denoiser).requires_grad_(False)
         denoiser.requires_grad_(True)
         return frozen
-    if not hasattr(denoiser, "add_adapter"):
-        raise InputError(
-            f"finetune.method is 'lora', but {type(denoiser).__name__} takes no adapters; "
-            "use --set finetune.method=full"
-        )
     from peft import LoraConfig
 
     denoiser.requires_grad_(False)
     config = LoraConfig(
         r=finetune.rank,
-        lora_alpha=finetune.rank,
+        lora_alpha=finetune.rank if finetune.alpha is None else finetune.alpha,
         init_lora_weights="gaussian",
         target_modules=list(finetune.target_modules),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
@@ -12,6 +14,8 @@ from rfbench.core import keyed_random
 from rfbench.errors import InputError
 from rfbench.hub.sources import Sourced
 from rfbench.suite.settings import Settings
+
+NO_TEXT = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
 
 class PromptSet(Sourced, ABC):
@@ -32,6 +36,28 @@ class PromptSet(Sourced, ABC):
 
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))
+
+
+def require_text(prompt: str, where: str) -> None:
+    """An ``InputError`` where a prompt holds half of a character, or a control character that no text has."""
+    found = NO_TEXT.search(prompt)
+    if found is None:
+        return
+    code, shown = ord(found[0]), ascii(prompt[:60])
+    if 0xD800 <= code < 0xE000:
+        raise InputError(
+            f"{where}: U+{code:04X} is half of a character (a lone surrogate), so it is no text; remove it, or write "
+            f"U+FFFD in its place: {shown}"
+        )
+    raise InputError(
+        f"{where}: the control character U+{code:04X} is in {shown}; it is no text, or in another encoding than UTF-8, "
+        "such as UTF-16; save it as UTF-8"
+    )
+
+
+def is_empty(prompt: str) -> bool:
+    """Whether a person sees nothing of it: spaces and characters without a width."""
+    return all(character.isspace() or unicodedata.category(character) == "Cf" for character in prompt)
 
 
 def normalise(prompt: str) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rfbench.core import keyed_random
 from rfbench.core.conditioning import Condition, select
+from rfbench.core.finite import Batch
 from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy
 from rfbench.core.processes import Processes
@@ -46,14 +47,21 @@ class Transition(NamedTuple):
 
 
 @torch.no_grad()
-def denoise(policy: Policy, condition: Condition, noise: Tensor, *, reference: bool = False) -> Iterator[Transition]:
-    """Walks the chain from x_T to x_0 with ``noise`` ``(m, steps + 1, ...)``: the initial latent, then each step's."""
+def denoise(
+    policy: Policy, condition: Condition, noise: Tensor, batch: Batch | None = None, *, reference: bool = False
+) -> Iterator[Transition]:
+    """Walks the chain from x_T to x_0 with ``noise`` ``(m, steps + 1, ...)``: the initial latent, then each step's.
+
+    Latents that are not finite end it: of a picture that has no value, no reward may follow.
+    """
+    batch = batch or Batch("sampling", [""] * len(noise))
     latents = noise[:, 0]
     for step in range(policy.schedule.num_steps):
         steps = torch.full((len(noise),), step, device=noise.device)
         mean = policy.step_mean(latents, steps, condition, reference=reference)
         sigma = policy.schedule.sigma[step].to(mean.dtype)
         next_latents = mean + sigma * noise[:, step + 1]
+        batch.require_finite(next_latents, f"the latents of step {step + 1} of {policy.schedule.num_steps} are")
         yield Transition(steps, latents, mean, next_latents)
         latents = next_latents
 
@@ -219,21 +227,22 @@ class RolloutSampler:
         for start in range(local.start, local.stop, self._chunk_size):
             images = torch.arange(start, min(start + self._chunk_size, local.stop))
             chunk_condition = select(condition, groups[images].to(device))
+            chunk_prompts = [prompts[group] for group in groups[images]]
+            batch = Batch(f"epoch {epoch + 1}", chunk_prompts, start)
             with meter.phase("sample"):
                 drawn = self._draw(epoch, images, groups if settings.shared_initial_latents else None).to(device)
-                clean = self._sample(rollout, images, chunk_condition, drawn, offline)
+                clean = self._sample(rollout, images, chunk_condition, drawn, batch, offline)
             if offline and rollout_needs.trajectories:
                 with meter.phase("sample"):
-                    self._add_log_probs(rollout.log_probs, rollout, images, chunk_condition, reference=False)
+                    self._add_log_probs(rollout.log_probs, rollout, images, chunk_condition, batch, reference=False)
             if not offline and rollout.reference_log_probs is not None:
                 with meter.phase("reference"):
-                    self._add_log_probs(rollout.reference_log_probs, rollout, images, chunk_condition, reference=True)
+                    log_probs = rollout.reference_log_probs
+                    self._add_log_probs(log_probs, rollout, images, chunk_condition, batch, reference=True)
             with meter.phase("decode"):
-                pixels = policy.decode(clean)
+                pixels = policy.decode(clean, batch)
             with meter.phase("reward"):
-                chunk_prompts = [prompts[group] for group in groups[images]]
-                where = f"epoch {epoch + 1}"
-                scores = begin(self._reward, self._reward_name, pixels, chunk_prompts, where, start)
+                scores = begin(self._reward, self._reward_name, pixels, chunk_prompts, batch.where, start)
                 scored.append((images, scores))
         with meter.phase("reward"):
             for images, scores in scored:
@@ -263,14 +272,16 @@ class RolloutSampler:
             drawn[:, 0] = keyed_random.normal(keys, shape)
         return drawn
 
-    def _sample(self, rollout: Rollout, images: Tensor, condition: Condition, drawn: Tensor, reference: bool) -> Tensor:
+    def _sample(
+        self, rollout: Rollout, images: Tensor, condition: Condition, drawn: Tensor, batch: Batch, reference: bool
+    ) -> Tensor:
         """Fills the latents of a chunk of images, and the log-probs of who samples; returns x_0 ``(m, ...)``."""
         log_probs = rollout.reference_log_probs if reference else rollout.log_probs
         schedule = self._policy.schedule
         column_of = {int(step): column for column, step in enumerate(schedule.objective_steps)}
         local = images - rollout.local.start
         clean = drawn[:, 0]
-        chain = denoise(self._policy, condition, drawn, reference=reference)
+        chain = denoise(self._policy, condition, drawn, batch, reference=reference)
         for step, (steps, latents, mean, next_latents) in enumerate(chain):
             if rollout.latents is not None:
                 rollout.latents[local, step] = latents.cpu()
@@ -284,7 +295,14 @@ class RolloutSampler:
         return clean
 
     def _add_log_probs(
-        self, log_probs: Tensor, rollout: Rollout, images: Tensor, condition: Condition, *, reference: bool
+        self,
+        log_probs: Tensor,
+        rollout: Rollout,
+        images: Tensor,
+        condition: Condition,
+        batch: Batch,
+        *,
+        reference: bool,
     ) -> None:
         """Fills ``log_probs`` for a sampled chunk of images, in the chunk's own shape: one step at a time."""
         assert rollout.latents is not None
@@ -297,5 +315,8 @@ class RolloutSampler:
                 step.repeat(len(images)),
                 condition,
                 reference=reference,
+            )
+            batch.require_finite(
+                values, f"the {'reference' if reference else 'policy'}'s log-probs of step {step + 1} are"
             )
             log_probs[images, column] = values.cpu()

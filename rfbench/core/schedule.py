@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rfbench.errors import InputError
 from rfbench.suite.suite import Sampler
+
+SPACINGS = ("leading", "trailing", "linspace")
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,16 @@ class NoiseSchedule:
     Attributes:
         alphas_cumprod: alpha_bar of every training timestep, ``(training steps,)``, decreasing.
         prediction_type: what the network predicts, ``"epsilon"`` or ``"v_prediction"``.
-        steps_offset: the timestep of the last denoising step (Stable Diffusion: 1).
+        steps_offset: the timestep of the last denoising step under "leading" spacing (Stable Diffusion: 1).
         final_alpha_cumprod: alpha_bar that DDIM's last step arrives at (1 where ``set_alpha_to_one``).
+        timestep_spacing: which timesteps a chain of few steps visits, one of ``SPACINGS`` (Lin et al. 2024, table 2).
     """
 
     alphas_cumprod: Tensor
     prediction_type: str = "epsilon"
     steps_offset: int = 0
     final_alpha_cumprod: float = 1.0
+    timestep_spacing: str = "leading"
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Schedule:
 def make_schedule(
     noise_schedule: NoiseSchedule, num_steps: int, *, kind: str = "ddpm", eta: float = 1.0, skip_last_steps: int = 0
 ) -> Schedule:
-    """The chain of ``num_steps`` "leading"-spaced denoising steps, as diffusers' DDPM and DDIM schedulers space them.
+    """The chain of ``num_steps`` denoising steps, spaced as diffusers' DDPM and DDIM schedulers space them.
 
     Args:
         kind: ``"ddpm"`` (ancestral, fixed_small variance; the last step arrives at alpha_bar 1 with sigma 0) or
@@ -85,9 +90,17 @@ def make_schedule(
         raise InputError(f"sampler.num_steps is {num_steps}, but the model has {training_steps} training timesteps")
     if kind == "ddpm" and eta != 1.0:
         raise InputError(f"sampler.eta is {eta}, but ddpm is ancestral sampling (eta 1); use kind = 'ddim'")
-    stride = training_steps // num_steps
-    timesteps = torch.arange(num_steps - 1, -1, -1) * stride + noise_schedule.steps_offset
-    previous = timesteps - stride
+    timesteps = _timesteps(noise_schedule, num_steps)
+    if int(timesteps[0]) >= training_steps:
+        raise InputError(
+            f"sampler.num_steps is {num_steps}, but with steps_offset {noise_schedule.steps_offset} its first step is "
+            f"timestep {int(timesteps[0])}, and the model's last is {training_steps - 1}; use "
+            f"{training_steps - noise_schedule.steps_offset} or fewer"
+        )
+    if kind == "ddpm":  # each step arrives where the next begins, and the last at a clean image
+        previous = torch.cat([timesteps[1:], torch.tensor([-1])])
+    else:
+        previous = timesteps - training_steps // num_steps
 
     alphas_cumprod = noise_schedule.alphas_cumprod.double()
     final = 1.0 if kind == "ddpm" else noise_schedule.final_alpha_cumprod
@@ -122,6 +135,18 @@ def schedule_of(noise_schedule: NoiseSchedule, sampler: Sampler) -> Schedule:
         eta=sampler.eta,
         skip_last_steps=sampler.skip_last_steps,
     )
+
+
+def _timesteps(noise_schedule: NoiseSchedule, num_steps: int) -> Tensor:
+    """The timestep of every step, ``(num_steps,)``, decreasing."""
+    training_steps = len(noise_schedule.alphas_cumprod)
+    if noise_schedule.timestep_spacing == "trailing":
+        spaced = np.round(np.arange(training_steps, 0, -training_steps / num_steps))[:num_steps] - 1
+    elif noise_schedule.timestep_spacing == "linspace":
+        spaced = np.linspace(0, training_steps - 1, num_steps).round()[::-1]
+    else:
+        spaced = np.arange(num_steps - 1, -1, -1) * (training_steps // num_steps) + noise_schedule.steps_offset
+    return torch.from_numpy(spaced.astype(np.int64))
 
 
 def per_row(coefficients: Tensor, steps: Tensor, like: Tensor) -> Tensor:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from rfbench.core.prompts import epoch_prompts
 from rfbench.doctor.device import Demand, Gpu, demand, device_problem, gpus
 from rfbench.doctor.files import FileSet, examine
 from rfbench.doctor.libraries import Library, libraries
 from rfbench.errors import InputError
 from rfbench.hub.sources import Need
 from rfbench.planning.compatibility import check_components
-from rfbench.planning.plan import Outline, outlines
+from rfbench.planning.evaluation_prompts import choose_prompts
+from rfbench.planning.model_fit import check_model_fit
+from rfbench.planning.plan import Outline, make_outline, outlines
 from rfbench.planning.suite_components import SuiteComponents, suite_components
 from rfbench.suite.suite import Suite
 
@@ -21,7 +26,9 @@ class Diagnosis:
 
     Attributes:
         unfit: parts that cannot be used though their files are here, by their place in the suite: why, and the cure.
-        outlines: the runs that the suite lists, a table of its algorithms each.
+        misfits: the suite's algorithms that cannot run on it, by their tables: why, and the cure.
+        remarks: what reading the files corrected.
+        outlines: the runs that the suite lists and that fit, a table of its algorithms each.
         gpus: those that torch sees.
         demand: what the first of the runs asks of a device; the others ask for about the same.
     """
@@ -30,6 +37,8 @@ class Diagnosis:
     files: list[FileSet]
     libraries: list[Library]
     unfit: dict[str, str]
+    misfits: dict[str, str]
+    remarks: list[str]
     outlines: list[Outline]
     gpus: list[Gpu]
     demand: Demand | None
@@ -41,11 +50,12 @@ class Diagnosis:
 
     @property
     def problems(self) -> list[str]:
-        """What else keeps the suite from running, with its cure."""
+        """What else keeps the suite from running, with its cure; of its algorithms, where none can run."""
         found = [problem for library in self.libraries for problem in library.problems]
         wrong = [files for files in self.files if files.status == "wrong"]
         found += [f"{files.need.setting}: {problem}" for files in wrong for problem in files.problems]
         found += [f"{where}: {problem}" for where, problem in self.unfit.items()]
+        found += [] if self.outlines else list(self.misfits.values())
         device = device_problem(self.suite, self.demand, self.gpus)
         return [*found, device] if device else found
 
@@ -56,28 +66,74 @@ class Diagnosis:
 
 def diagnose(suite: Suite, *, checksum: bool = False) -> Diagnosis:
     """Looks at everything that can be told without loading weights or going online."""
-    parts, runs = suite_components(suite), outlines(suite)
+    parts = suite_components(suite)
+    files = [examine(need, checksum=checksum) for need in parts.needs()]
+    runs, misfits = _runs(suite)
+    unfit = _unfit(parts)
+    if not unfit and not any(found.status == "missing" for found in files):
+        unfit = _unfit_together(suite, parts, runs, misfits)
     return Diagnosis(
         suite=suite,
-        files=[examine(need, checksum=checksum) for need in parts.needs()],
+        files=files,
         libraries=libraries(),
-        unfit=_unfit(suite, parts),
-        outlines=runs,
+        unfit=unfit,
+        misfits=misfits,
+        remarks=[] if unfit else parts.remarks(),
+        outlines=[run for run in runs if run.label not in misfits],
         gpus=gpus(),
-        demand=demand(runs[0]) if runs else None,
+        demand=demand(runs[0]) if runs and not unfit else None,
     )
 
 
-def _unfit(suite: Suite, parts: SuiteComponents) -> dict[str, str]:
-    found = {}
+def _runs(suite: Suite) -> tuple[list[Outline], dict[str, str]]:
+    """The runs that the suite lists, and why the others do not fit it."""
+    if not suite.algorithms:
+        return outlines(suite), {}
+    runs, misfits = [], {}
+    for label in suite.algorithms:
+        try:
+            runs.append(make_outline(suite, label, seed=0))
+        except InputError as error:
+            misfits[label] = str(error)
+    return runs, misfits
+
+
+def _unfit(parts: SuiteComponents) -> dict[str, str]:
+    """What each part says of itself."""
+    found: dict[str, str] = {}
     for where, part in parts.places().items():
-        try:
+        with _noting(found, where):
             part.check()
-        except InputError as error:
-            found[where] = str(error)
-    if not found and all(need.source.find() for need in parts.needs()):
-        try:
-            check_components(suite, parts)
-        except InputError as error:
-            found["suite"] = str(error)
     return found
+
+
+def _unfit_together(
+    suite: Suite, parts: SuiteComponents, runs: list[Outline], misfits: dict[str, str]
+) -> dict[str, str]:
+    """What does not go together, as the beginning of a run would find it: adds to ``misfits``, and returns the rest."""
+    found: dict[str, str] = {}
+    prompts = {}
+    with _noting(found, "model"):
+        check_model_fit(suite, parts.model)
+    with _noting(found, "suite"):
+        check_components(suite, parts)
+    for name, part in parts.prompt_sets.items():
+        with _noting(found, f"prompts.{name}"):
+            prompts[name] = part.make()
+    if len(prompts) < len(parts.prompt_sets):
+        return found
+    with _noting(found, "evaluation"):
+        choose_prompts(suite, prompts, parts.model.cls.reading(parts.model.config))
+    for run in runs:
+        with _noting(misfits, run.label):
+            epoch_prompts(prompts["train"], run.prompts_per_epoch, epoch=0, seed=run.seed)
+    return found
+
+
+@contextmanager
+def _noting(found: dict[str, str], where: str) -> Iterator[None]:
+    """Notes an ``InputError`` under ``where`` instead of raising it."""
+    try:
+        yield
+    except InputError as error:
+        found[where] = str(error)

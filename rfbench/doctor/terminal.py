@@ -31,13 +31,15 @@ def render(found: Diagnosis, speed: Speed | None) -> RenderableType:
 def verdict(found: Diagnosis, command_line_name: str) -> list[str]:
     """Whether the suite can run; if not, every reason and the lines to type, which may be longer than a terminal's."""
     name = found.suite.name
+    remarks = [f"- {remark}" for remark in found.remarks]
     if found.can_run:
-        return [f"{name} can run on this machine."]
+        without = [f"- but not {label}: {problem}" for label, problem in found.misfits.items()]
+        return [f"{name} can run on this machine.", *without, *remarks]
     lines = [f"{name} cannot run on this machine yet:"]
     if found.missing:
         lines.append(f"- {len(found.missing)} of {len(found.files)} file sets are missing")
         lines += [f"  {line}" for line in remedies(found.missing, command_line_name)]
-    return [*lines, *(f"- {problem}" for problem in found.problems)]
+    return [*lines, *(f"- {problem}" for problem in found.problems), *remarks]
 
 
 def _files(found: Diagnosis) -> RenderableType:

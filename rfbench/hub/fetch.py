@@ -35,12 +35,14 @@ class Download:
 
     Attributes:
         settings: the suite's settings whose value the source is.
+        patterns: of the files that are read, in the form that the repository has.
         files: how many files are not in the cache yet.
         bytes: their size.
     """
 
     source: Source
     settings: tuple[str, ...]
+    patterns: tuple[str, ...]
     files: int
     bytes: int
 
@@ -67,11 +69,12 @@ def size_up(needs: Sequence[Need], suite: str) -> list[Download]:
     return downloads
 
 
-def download(source: Source) -> Path:
+def download(item: Download) -> Path:
     """Brings one source onto this disk, and returns its folder."""
+    source = item.source
     try:
         folder = snapshot_download(
-            source.path, repo_type=source.kind, revision=source.revision, allow_patterns=list(source.files)
+            source.path, repo_type=source.kind, revision=source.revision, allow_patterns=list(item.patterns)
         )
     except (HTTPError, OSError, EntryNotFoundError) as error:
         raise explain(error, source) from error
@@ -134,15 +137,20 @@ def _size_up(source: Source, settings: tuple[str, ...]) -> Download:
     except (HTTPError, OSError) as error:
         raise explain(error, source) from error
     sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
-    for pattern in source.files:
-        if not list(filter_repo_objects(sizes, allow_patterns=[pattern])):
-            raise InputError(
-                f"{source.path} at revision {source.revision} has no file {pattern}; check {settings[0]}, or name a "
-                "local copy there"
-            )
-    wanted = filter_repo_objects(sizes, allow_patterns=list(source.files))
+
+    def is_there(pattern: str) -> bool:
+        return any(filter_repo_objects(sizes, allow_patterns=[pattern]))
+
+    lacking = source.lacking(is_there)
+    if lacking:
+        raise InputError(
+            f"{source.path} at revision {source.revision} has no file {lacking[0]}; check {settings[0]}, or name a "
+            "local copy there"
+        )
+    patterns = source.patterns(is_there)
+    wanted = filter_repo_objects(sizes, allow_patterns=patterns)
     left = [name for name in wanted if not _is_cached(source, name, info.sha)]
-    return Download(source, settings, len(left), sum(sizes[name] for name in left))
+    return Download(source, settings, tuple(patterns), len(left), sum(sizes[name] for name in left))
 
 
 def _is_cached(source: Source, name: str, commit: str | None) -> bool:

@@ -6,14 +6,31 @@ A plugin that reads such files declares them in ``sources``. So a plan finds wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from rfbench.errors import InputError
 
 MOST_SETTINGS = 3  # that a message spells out
+WILD = set("*?[")
+
+
+def forms(files: str) -> list[tuple[str, ...]]:
+    """The patterns of each form in which ``files`` may be there, such as "a.json" or "a.json | b.json + c.txt".
+
+    Safetensors may be in shards, as large models are saved, with their index.
+    """
+    found = [tuple(form.split(" + ")) for form in files.split(" | ")]
+    name = files.rpartition("/")[2]
+    if name.endswith(".safetensors") and not WILD & set(name):
+        shards = (f"{files}.index.json", f"{files.removesuffix('.safetensors')}-*-of-*.safetensors")
+        return [*found, shards]
+    return found
 
 
 @dataclass(frozen=True)
@@ -23,11 +40,12 @@ class Source:
     Attributes:
         setting: the field of the plugin's ``Config`` whose value is ``path``, such as "path".
         path: a hub id ("owner/name"), or a local file or folder.
-        files: the files that are read, by name or glob pattern. A single plain name makes ``find`` return that file,
-            anything else the repository's folder.
+        files: the files that are read, by name or glob pattern; of those in several `forms` the first that is there. A
+            single plain name makes ``find`` return that file, anything else the repository's folder.
         revision: the hub's branch, tag or commit.
         kind: the hub's kind of repository.
         gigabytes: what a download takes, as far as known.
+        memory_gigabytes: what the network made of it takes, where its files are in half precision.
     """
 
     setting: str
@@ -36,6 +54,7 @@ class Source:
     revision: str = "main"
     kind: Literal["model", "dataset"] = "model"
     gigabytes: float | None = None
+    memory_gigabytes: float | None = None
 
     @property
     def is_local(self) -> bool:
@@ -47,7 +66,19 @@ class Source:
 
     @property
     def is_single_file(self) -> bool:
-        return len(self.files) == 1 and not set(self.files[0]) & set("*?[")
+        return len(self.files) == 1 and " | " not in self.files[0] and not WILD & set(self.files[0])
+
+    def _forms(self, files: str) -> list[tuple[str, ...]]:
+        return [(files,)] if self.is_single_file else forms(files)
+
+    def patterns(self, is_there: Callable[[str], bool]) -> list[str]:
+        """The patterns of all files that are read, each in the first form of which everything is there."""
+        chosen = [next((form for form in self._forms(files) if all(map(is_there, form))), ()) for files in self.files]
+        return [pattern for form in chosen for pattern in form]
+
+    def lacking(self, is_there: Callable[[str], bool]) -> list[str]:
+        """The files that are there in no form."""
+        return [files for files in self.files if not any(all(map(is_there, form)) for form in self._forms(files))]
 
     def find(self) -> Path | None:
         """The file or folder on this disk: the local path, or the hub's cache; None where it is not complete."""
@@ -56,7 +87,7 @@ class Source:
             return None
         if root.is_file():
             return root if self.is_single_file else None
-        if not all(any(root.glob(pattern)) for pattern in self.files):
+        if self.lacking(partial(_is_in, root)) or _lost_shards(root, self):
             return None
         return root / self.files[0] if self.is_single_file else root
 
@@ -65,7 +96,8 @@ class Source:
         found = self.find()
         if found is None or found.is_file():
             return [] if found is None else [found]
-        return sorted({path for pattern in self.files for path in found.glob(pattern) if path.is_file()})
+        patterns = self.patterns(partial(_is_in, found))
+        return sorted({path for pattern in patterns for path in found.glob(pattern) if path.is_file()})
 
     def complaint(self) -> str | None:
         """What keeps ``find`` from finding, without the setting's name; None where it is found."""
@@ -79,15 +111,15 @@ class Source:
             return f"there is no file or folder {self.path}"
         if path.is_file():
             return f"{self.path} is a file, but a folder with {', '.join(self.files)} is needed"
-        lacking = [pattern for pattern in self.files if not any(path.glob(pattern))]
+        lacking = self.lacking(partial(_is_in, path)) or _lost_shards(path, self)
         return f"the folder {self.path} has no {' and no '.join(lacking)}"
 
     def commit(self) -> str | None:
         """The hub's commit of the files that are on this disk; None for local files, and where there are none."""
-        found = self.find()
-        if self.is_local or found is None:
+        if self.is_local or self.find() is None:
             return None
-        return found.parts[found.parts.index("snapshots") + 1]
+        snapshot = self._snapshot()
+        return None if snapshot is None else snapshot.name
 
     def origin(self) -> str:
         """What a run's record says of the files: the local path, or the hub id at the commit that is on this disk."""
@@ -102,7 +134,15 @@ class Source:
         return found
 
     def _snapshot(self) -> Path | None:
-        """The repository's folder in the hub's cache, where every file of a started download is in it."""
+        """The repository's folder in the hub's cache, where every file of a started download is in it.
+
+        First with the files that have one form, to see in which forms the others are there.
+        """
+        certain = [files for files in self.files if len(self._forms(files)) == 1]
+        folder = self._cached(certain or list(self._forms(self.files[0])[0]))
+        return folder and self._cached(self.patterns(partial(_is_in, folder)))
+
+    def _cached(self, patterns: list[str]) -> Path | None:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -111,12 +151,33 @@ class Source:
                 self.path,
                 repo_type=self.kind,
                 revision=self.revision,
-                allow_patterns=list(self.files),
+                allow_patterns=patterns,
                 local_files_only=True,
             )
         except LocalEntryNotFoundError:
             return None
         return Path(folder)
+
+
+def _is_in(root: Path, pattern: str) -> bool:
+    return any(root.glob(pattern))
+
+
+def _lost_shards(root: Path, source: Source) -> list[str]:
+    """Shards that an index lists and that are not there."""
+    indices = [
+        index
+        for pattern in source.patterns(partial(_is_in, root))
+        if pattern.endswith(".index.json")
+        for index in root.glob(pattern)
+    ]
+    lost = []
+    for index in indices:
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # what is no index is refused where it is read
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            folder = index.parent.relative_to(root)
+            lost += [str(folder / name) for name in names if not (index.parent / name).exists()]
+    return lost
 
 
 class Sourced:
@@ -143,6 +204,11 @@ class Sourced:
 
         It loads no weights. Files that are missing are reported elsewhere, from ``sources``.
         """
+
+    @classmethod
+    def remarks(cls, config: Any) -> list[str]:
+        """What reading the files corrected, a sentence each."""
+        return []
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from rfbench.core import keyed_random
+from rfbench.core.finite import Batch
 from rfbench.core.policy import Policy
 from rfbench.core.rollout import denoise
 
@@ -28,12 +29,13 @@ def sample(
     keys = [(seed, "sample", p, i) for p in range(len(prompts)) for i in range(images)]
     for start in range(0, len(keys), chunk_size):
         chunk = keys[start : start + chunk_size]
-        condition = policy.encode_prompts([prompts[int(key[2])] for key in chunk])
+        batch = Batch("sampling", [prompts[int(key[2])] for key in chunk], start)
+        condition = policy.encode_prompts(batch.prompts)
         drawn = keyed_random.normal(chunk, (num_steps + 1, *shape)).to(device)
         clean = drawn[:, 0]
-        for transition in denoise(policy, condition, drawn, reference=reference):
+        for transition in denoise(policy, condition, drawn, batch, reference=reference):
             clean = transition.next_latents
-        yield policy.model.pictures(policy.decode(clean)).cpu()
+        yield policy.model.pictures(policy.decode(clean, batch)).cpu()
 
 
 def save(pictures: Iterator[Tensor], prompts: Sequence[str], images: int, folder: Path) -> list[Path]:

@@ -10,14 +10,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.version import InvalidVersion, Version
+
 from rfbench.errors import InputError
+from rfbench.models import noise_schedule
 
 FAMILIES = {
     "StableDiffusionPipeline": "Stable Diffusion 1.x or 2.x",
     "StableDiffusionXLPipeline": "Stable Diffusion XL",
 }
-PREDICTION_TYPES = ("epsilon", "v_prediction")
 MODEL, ENCODER = "diffusion_pytorch_model.safetensors", "model.safetensors"  # diffusers' and transformers' file names
+CLASSES = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+    "text_encoder": ("CLIPTextModel",),
+    "text_encoder_2": ("CLIPTextModelWithProjection",),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),
+}
+NEVER_GIVEN = {  # what a UNet may ask for beside latents, timestep and text, by the key of its config that says so
+    "time_cond_proj_dim": "an embedding of the guidance scale, as latent consistency models do",
+    "class_embed_type": "class labels",
+    "num_class_embeds": "class labels",
+    "encoder_hid_dim": "embeddings of another width, which it projects",
+    "encoder_hid_dim_type": "embeddings of another kind, such as images",
+    "dual_cross_attention": "embeddings of text and image side by side",
+}
+TIME_IDS = 6  # numbers of XL's size conditioning
 
 
 @dataclass(frozen=True)
@@ -28,7 +47,9 @@ class PipelineFolder:
         path: the folder.
         pipeline: the class that ``model_index.json`` names.
         force_zeros_for_empty_prompt: SDXL: whether the unconditional embedding is zeros.
-        unet, vae, scheduler: the parts' configs.
+        unet, vae, scheduler: the parts' configs, corrected as diffusers corrects old ones.
+        encoders: the text encoders' configs, one for each of the ``text_encoders``.
+        remarks: what was corrected.
     """
 
     path: Path
@@ -37,6 +58,8 @@ class PipelineFolder:
     unet: dict[str, Any]
     vae: dict[str, Any]
     scheduler: dict[str, Any]
+    encoders: tuple[dict[str, Any], ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_xl(self) -> bool:
@@ -45,6 +68,17 @@ class PipelineFolder:
     @property
     def text_encoders(self) -> tuple[str, ...]:
         return ("text_encoder", "text_encoder_2") if self.is_xl else ("text_encoder",)
+
+    def positions(self, part: str) -> int:
+        """Tokens that a text encoder takes."""
+        return int(self._encoder(part).get("max_position_embeddings", 77))
+
+    def vocabulary(self, part: str) -> int:
+        """Tokens that a text encoder has embeddings of."""
+        return int(self._encoder(part).get("vocab_size", 49408))
+
+    def _encoder(self, part: str) -> dict[str, Any]:
+        return self.encoders[self.text_encoders.index(part)]
 
     @property
     def pixels_per_latent(self) -> int:
@@ -73,10 +107,26 @@ def read(path: Path, *, weights: bool = True) -> PipelineFolder:
     if pipeline not in FAMILIES:
         known = ", ".join(f"{name} ({family})" for name, family in FAMILIES.items())
         raise InputError(f"model.path {path} holds a {pipeline}; rfbench trains {known}")
+    is_xl = pipeline == "StableDiffusionXLPipeline"
+    _check_classes(index, path)
     parts = ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
     unet, vae, scheduler = (read_json(path / name, path) for name in parts)
-    folder = PipelineFolder(path, pipeline, bool(index.get("force_zeros_for_empty_prompt", True)), unet, vae, scheduler)
-    _check_architecture(folder)
+    encoders = ("text_encoder", "text_encoder_2") if is_xl else ("text_encoder",)
+    unet, resized = _corrected_size(unet, is_xl=is_xl)
+    scheduler, changed = noise_schedule.corrected(scheduler, is_xl=is_xl)
+    folder = PipelineFolder(
+        path=path,
+        pipeline=pipeline,
+        force_zeros_for_empty_prompt=bool(index.get("force_zeros_for_empty_prompt", True)),
+        unet=unet,
+        vae=vae,
+        scheduler=scheduler,
+        encoders=tuple(_text_config(read_json(path / part / "config.json", path), part, path) for part in encoders),
+        remarks=(*resized, *changed),
+    )
+    _check_unet(folder)
+    _check_vae(folder)
+    noise_schedule.check(folder.scheduler, f"model.path {path}")
     if weights:
         _check_weights(folder)
     return folder
@@ -96,7 +146,39 @@ def read_json(file: Path, folder: Path) -> dict[str, Any]:
     return found
 
 
-def _check_architecture(folder: PipelineFolder) -> None:
+def _check_classes(index: dict[str, Any], path: Path) -> None:
+    """The pipeline's own list of its parts names the classes that rfbench makes of them."""
+    for part, known in CLASSES.items():
+        named = index.get(part)
+        if isinstance(named, list) and len(named) == 2 and named[1] is not None and named[1] not in known:
+            raise InputError(f"model.path {path}: the {part} is a {named[1]}; rfbench reads a {known[0]}")
+
+
+def _corrected_size(unet: dict[str, Any], *, is_xl: bool) -> tuple[dict[str, Any], list[str]]:
+    """The UNet's config; of 1.x files older than diffusers 0.9 the size that they meant, as diffusers corrects it."""
+    size, written_by = unet.get("sample_size"), unet.get("_diffusers_version")
+    if is_xl or not isinstance(size, int) or size >= 64 or written_by is None:
+        return unet, []
+    try:
+        old = Version(Version(str(written_by)).base_version) < Version("0.9.0.dev0")
+    except InvalidVersion:
+        return unet, []
+    if not old:
+        return unet, []
+    return unet | {"sample_size": 64}, [
+        f"sample_size of the UNet is {size} in a file of diffusers {written_by}; taken as 64, as diffusers does"
+    ]
+
+
+def _text_config(config: dict[str, Any], part: str, path: Path) -> dict[str, Any]:
+    """A text encoder's sizes, which older files keep in a table of their own."""
+    kind = config.get("model_type")
+    if kind not in ("clip_text_model", "clip"):
+        raise InputError(f"model.path {path}: the {part} is a {kind}; rfbench reads CLIP's")
+    return dict(config.get("text_config") or {}) | config
+
+
+def _check_unet(folder: PipelineFolder) -> None:
     unet, vae, where = folder.unet, folder.vae, f"model.path {folder.path}"
     if unet.get("_class_name") != "UNet2DConditionModel":
         raise InputError(f"{where}: the UNet is a {unet.get('_class_name')}; rfbench trains a UNet2DConditionModel")
@@ -108,16 +190,52 @@ def _check_architecture(folder: PipelineFolder) -> None:
         )
     if not isinstance(unet.get("sample_size"), int):
         raise InputError(f"{where}: the UNet's sample_size is {unet.get('sample_size')!r}, not one number of latents")
-    if folder.is_xl != (unet.get("addition_embed_type") == "text_time"):
+    for key, asked in NEVER_GIVEN.items():
+        if unet.get(key):
+            raise InputError(
+                f"{where}: the UNet asks for {asked} ({key} is {unet[key]!r}), which rfbench does not give"
+            )
+    if unet.get("attention_type", "default") != "default":
         raise InputError(
-            f"{where}: addition_embed_type of the UNet is {unet.get('addition_embed_type')!r}, which does not fit a "
-            f"{folder.pipeline}"
+            f"{where}: the UNet asks for boxes or images to attend to (attention_type is {unet['attention_type']!r}), "
+            "which rfbench does not give"
         )
-    if vae.get("latents_mean") is not None:
-        raise InputError(f"{where}: the VAE shifts its latents (latents_mean), which rfbench does not know")
-    predicted = folder.scheduler.get("prediction_type", "epsilon")
-    if predicted not in PREDICTION_TYPES:
-        raise InputError(f"{where}: prediction_type is {predicted!r}; rfbench knows {', '.join(PREDICTION_TYPES)}")
+    added = unet.get("addition_embed_type")
+    if added != ("text_time" if folder.is_xl else None):
+        raise InputError(
+            f"{where}: addition_embed_type of the UNet is {added!r}, which does not fit a {folder.pipeline}"
+        )
+    _check_widths(folder, where)
+
+
+def _check_widths(folder: PipelineFolder, where: str) -> None:
+    """The text encoders give embeddings of the widths that the UNet takes."""
+    unet = folder.unet
+    widths = [config.get("hidden_size", 512) for config in folder.encoders]
+    if isinstance(unet.get("cross_attention_dim"), int) and unet["cross_attention_dim"] != sum(widths):
+        raise InputError(
+            f"{where}: the UNet takes embeddings of width {unet['cross_attention_dim']}, but the text encoders give "
+            f"{' + '.join(map(str, widths))}"
+        )
+    if folder.is_xl:
+        pooled = folder.encoders[1].get("projection_dim", 512)
+        needed, given = unet.get("projection_class_embeddings_input_dim"), unet.get("addition_time_embed_dim")
+        if needed != pooled + TIME_IDS * (given or 0):
+            raise InputError(
+                f"{where}: the UNet takes {needed} numbers beside the text, but the second text encoder's {pooled} and "
+                f"{TIME_IDS} sizes of {given} are {pooled + TIME_IDS * (given or 0)}: a refiner, or of other parts"
+            )
+
+
+def _check_vae(folder: PipelineFolder) -> None:
+    vae, where = folder.vae, f"model.path {folder.path}"
+    if vae.get("_class_name") != "AutoencoderKL":
+        raise InputError(f"{where}: the VAE is a {vae.get('_class_name')}; rfbench decodes with an AutoencoderKL")
+    for key in ("latents_mean", "latents_std", "shift_factor"):
+        if vae.get(key) is not None:
+            raise InputError(f"{where}: the VAE shifts or scales its latents ({key}), which rfbench does not know")
+    if not isinstance(vae.get("block_out_channels"), list):
+        raise InputError(f"{where}: vae/config.json has no block_out_channels, so the images' size is not known")
 
 
 def _check_weights(folder: PipelineFolder) -> None:
@@ -131,5 +249,5 @@ def _check_weights(folder: PipelineFolder) -> None:
         has = f"it has {', '.join(others)}" if others else "it has no weights"
         raise InputError(
             f"model.path {folder.path}: there is no {part}/{name}; {has}. Only safetensors under this name are read, "
-            "since a pickle can run code: save the pipeline again with diffusers' save_pretrained"
+            "whole or in shards, since a pickle can run code: save the pipeline again with diffusers' save_pretrained"
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,12 +15,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rfbench.core.conditioning import Condition
-from rfbench.core.model import Model, to_uint8
+from rfbench.core.model import Model, Reading, to_uint8
 from rfbench.core.schedule import NoiseSchedule
 from rfbench.errors import InputError
+from rfbench.hub import weights
 from rfbench.hub.sources import Source
-from rfbench.models import pipeline_folder
-from rfbench.models.pipeline_folder import PipelineFolder
+from rfbench.models import lora, noise_schedule, pipeline_folder, text_encoding
+from rfbench.models.pipeline_folder import ENCODER, MODEL, PipelineFolder
 from rfbench.models.text_encoding import StableDiffusionText, StableDiffusionXLText, TextEncoder, UntrainedText
 from rfbench.suite.settings import Settings
 
@@ -27,14 +30,21 @@ FILES = (
     "model_index.json",
     "scheduler/scheduler_config.json",
     "unet/config.json",
-    f"unet/{pipeline_folder.MODEL}",
+    f"unet/{MODEL}",
     "vae/config.json",
-    f"vae/{pipeline_folder.MODEL}",
+    f"vae/{MODEL}",
     "text_encoder*/config.json",  # XL has a second one
-    f"text_encoder*/{pipeline_folder.ENCODER}",
+    f"text_encoder*/{ENCODER}",
     "tokenizer*/*",
+    "tokenizer*/tokenizer.json | tokenizer*/vocab.json + tokenizer*/merges.txt",
 )
 LOCAL_FILES = ("model_index.json", "*/*.json", "*/*.safetensors")  # pipeline_folder says which of them are missing
+ATTENTION_NAMES = (  # of a VAE written by diffusers before 0.12
+    (r"(attentions\.\d+)\.query\.", r"\1.to_q."),
+    (r"(attentions\.\d+)\.key\.", r"\1.to_k."),
+    (r"(attentions\.\d+)\.value\.", r"\1.to_v."),
+    (r"(attentions\.\d+)\.proj_attn\.", r"\1.to_out.0."),
+)
 
 
 class StableDiffusionConfig(Settings):
@@ -59,13 +69,9 @@ class StableDiffusion(Model):
     def __init__(self, config: StableDiffusionConfig, device: torch.device) -> None:
         folder = pipeline_folder.read(StableDiffusion.sources(config)[0].require("model"))
         self._set_up(folder, config)
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-
-        weights = {"torch_dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
-        unet = UNet2DConditionModel.from_pretrained(folder.path, subfolder="unet", **weights)
-        vae = AutoencoderKL.from_pretrained(folder.path, subfolder="vae", **weights)
+        unet, vae = (weights.make(*network, device, ATTENTION_NAMES) for network in _networks(folder))
         text = StableDiffusionXLText if folder.is_xl else StableDiffusionText
-        self._add_networks(unet.to(device), vae.to(device), text(folder, device))
+        self._add_networks(unet, vae, text(folder, device))
 
     @classmethod
     def untrained(cls, config: Any, device: torch.device) -> StableDiffusion:
@@ -74,10 +80,8 @@ class StableDiffusion(Model):
         source = StableDiffusion.sources(config)[0]
         folder = pipeline_folder.read(_configs(source) or source.require("model"), weights=False)
         self._set_up(folder, config)
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-
         with device:
-            unet, vae = UNet2DConditionModel.from_config(folder.unet), AutoencoderKL.from_config(folder.vae)
+            unet, vae = _make_unet(folder), _make_vae(folder)
             self._add_networks(unet, vae, UntrainedText(folder))
         return self
 
@@ -85,14 +89,14 @@ class StableDiffusion(Model):
     def read_noise_schedule(cls, config: Any) -> NoiseSchedule | None:
         root = _configs(StableDiffusion.sources(config)[0])
         with suppress(InputError):  # ``check`` says what is wrong with the folder
-            return _noise_schedule(pipeline_folder.read(root, weights=False)) if root else None
+            return noise_schedule.read(pipeline_folder.read(root, weights=False).scheduler) if root else None
         return None
 
     def _set_up(self, folder: PipelineFolder, config: StableDiffusionConfig) -> None:
         size = folder.latent_size(config.resolution)
         self._folder = folder
         self.latent_shape = (folder.vae.get("latent_channels", 4), size, size)
-        self.noise_schedule = _noise_schedule(folder)
+        self.noise_schedule = noise_schedule.read(folder.scheduler)
 
     def _add_networks(self, unet: Any, vae: Any, text: TextEncoder) -> None:
         vae.encoder = vae.quant_conv = None  # images are never encoded
@@ -120,10 +124,32 @@ class StableDiffusion(Model):
         for source in cls.sources(config):
             found = source.find()
             if found is not None:
-                pipeline_folder.read(found).latent_size(config.resolution)
+                folder = pipeline_folder.read(found)
+                folder.latent_size(config.resolution)
+                text_encoding.check(folder)
+                for network in _networks(folder):
+                    weights.check(*network, ATTENTION_NAMES)
+
+    @classmethod
+    def remarks(cls, config: Any) -> list[str]:
+        found = [source.find() for source in cls.sources(config)]
+        return [remark for root in found if root for remark in pipeline_folder.read(root, weights=False).remarks]
+
+    @classmethod
+    def reading(cls, config: Any) -> Reading:
+        """Prompts that every tokenizer of the model cuts to the same tokens are one prompt to it."""
+        (source,) = StableDiffusion.sources(config)
+        folder = pipeline_folder.read(source.require("model"), weights=False)
+        readers = [text_encoding.ClipTokens(folder, part) for part in folder.text_encoders]
+        return lambda prompts: [
+            tuple(map(tuple, rows)) for rows in zip(*(read(prompts) for read in readers), strict=True)
+        ]
 
     def encode(self, prompt: str) -> Condition:
         return self.text(prompt)
+
+    def unconditional(self) -> Condition:
+        return self.text.unconditional()
 
     def truncates(self, prompt: str) -> bool:
         return self.text.truncates(prompt)
@@ -138,37 +164,22 @@ class StableDiffusion(Model):
         return to_uint8(self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0])
 
     def save_trained(self, folder: Path, adapter: str | None) -> None:
-        """``unet/`` by ``save_pretrained``, or ``pytorch_lora_weights.safetensors`` with its metadata.
-
-        Without the metadata diffusers would take the adapter's alpha for its rank.
-        """
+        """``unet/`` by ``save_pretrained``, or the LoRA as ``load_lora_weights`` reads it."""
         unet: Any = self.denoiser
         if adapter is None:
             unet.save_pretrained(folder / "unet")
-            return
-        from diffusers.utils import convert_state_dict_to_diffusers
-        from peft import get_peft_model_state_dict
+        else:
+            lora.save(unet, adapter, folder, self._pipeline)
 
-        self._pipeline.save_lora_weights(
-            folder,
-            unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=adapter)),
-            unet_lora_adapter_metadata={
-                key: sorted(value) if isinstance(value, set) else value  # a set's order differs between processes
-                for key, value in unet.peft_config[adapter].to_dict().items()
-            },
-        )
+    def save_kohya(self, folder: Path, adapter: str) -> None:
+        lora.save_kohya(self.denoiser, adapter, folder)
 
     def load_trained(self, folder: Path, adapter: str | None) -> None:
-        unet: Any = self.denoiser
         if adapter is None:
-            unet.load_state_dict(type(unet).from_pretrained(folder / "unet", local_files_only=True).state_dict())
-            return
-        from diffusers.utils import convert_unet_state_dict_to_peft
-        from peft import set_peft_model_state_dict
-
-        state, _ = self._pipeline.lora_state_dict(folder, use_safetensors=True, local_files_only=True)
-        layers = {name.removeprefix("unet."): value for name, value in state.items()}
-        set_peft_model_state_dict(unet, convert_unet_state_dict_to_peft(layers), adapter_name=adapter)
+            files = weights.TensorFiles(folder / "unet", MODEL)
+            weights.load(self.denoiser, dict(files), files.path, "this run's UNet")
+        else:
+            lora.load(self.denoiser, adapter, folder)
 
     @property
     def _pipeline(self) -> Any:
@@ -192,13 +203,21 @@ def _configs(source: Source) -> Path | None:
     return found
 
 
-def _noise_schedule(folder: PipelineFolder) -> NoiseSchedule:
-    from diffusers import DDIMScheduler
+def _networks(folder: PipelineFolder) -> Iterator[tuple[Callable[[], nn.Module], weights.TensorFiles, str]]:
+    """How the UNet and the VAE are made, of which files, and what they are."""
+    yield partial(_make_unet, folder), weights.TensorFiles(folder.path / "unet", MODEL), "its unet/config.json"
+    yield partial(_make_vae, folder), weights.TensorFiles(folder.path / "vae", MODEL), "its vae/config.json"
 
-    scheduler = DDIMScheduler.from_config(folder.scheduler)
-    return NoiseSchedule(
-        scheduler.alphas_cumprod,
-        scheduler.config.prediction_type,
-        scheduler.config.steps_offset,
-        float(scheduler.final_alpha_cumprod),
-    )
+
+def _make_unet(folder: PipelineFolder) -> nn.Module:
+    from diffusers import UNet2DConditionModel
+
+    unet: nn.Module = UNet2DConditionModel.from_config(folder.unet)
+    return unet
+
+
+def _make_vae(folder: PipelineFolder) -> nn.Module:
+    from diffusers import AutoencoderKL
+
+    vae: nn.Module = AutoencoderKL.from_config(folder.vae)
+    return vae

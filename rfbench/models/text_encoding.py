@@ -6,6 +6,8 @@ The encoders stay in fp32 in every precision: a prompt is encoded once and cache
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +15,10 @@ from torch import Tensor, nn
 
 from rfbench.core import keyed_random
 from rfbench.core.conditioning import Condition
-from rfbench.models.pipeline_folder import PipelineFolder
+from rfbench.hub import tokenizers, weights
+from rfbench.models.pipeline_folder import ENCODER, PipelineFolder
+
+NAMES = ((r"^text_model\.", ""),)  # transformers' text encoders have their tensors under text_model, or not, by version
 
 
 class TextEncoder(ABC):
@@ -25,50 +30,67 @@ class TextEncoder(ABC):
     def __call__(self, prompt: str) -> Condition:
         """Each tensor has one row."""
 
+    def unconditional(self) -> Condition:
+        """The empty prompt's condition, as guidance uses it."""
+        return self("")
+
     def truncates(self, prompt: str) -> bool:
         """Whether the prompt's end is left out."""
         return False
 
 
-class ClipText:
-    """One CLIP text encoder and its tokenizer; prompts are cut at the encoder's length (77 tokens)."""
+class ClipTokens:
+    """One text encoder's tokens of a prompt, cut and padded to the encoder's length (77)."""
 
-    def __init__(self, encoder: Any, folder: PipelineFolder, part: str, device: torch.device) -> None:
+    def __init__(self, folder: PipelineFolder, part: str) -> None:
+        """``part`` is the encoder's place in the pipeline; an ``InputError`` where its tokenizer is not whole."""
         from transformers import CLIPTokenizer
 
-        options = {"local_files_only": True}
-        loaded = encoder.from_pretrained(
-            folder.path, subfolder=part, dtype=torch.float32, use_safetensors=True, **options
+        self._tokenizer = tokenizers.load(
+            CLIPTokenizer,
+            folder.path / part.replace("text_encoder", "tokenizer"),
+            embeddings=folder.vocabulary(part),
+            positions=folder.positions(part),
         )
-        self.encoder = loaded.to(device).eval().requires_grad_(False)
-        subfolder = part.replace("text_encoder", "tokenizer")
-        self._tokenizer = CLIPTokenizer.from_pretrained(folder.path, subfolder=subfolder, **options)
-        self._device = device
 
     def truncates(self, prompt: str) -> bool:
         """Whether the prompt has more tokens than are encoded; a token is a byte at least, and two are added."""
         length: int = self._tokenizer.model_max_length
         return len(prompt.encode()) > length - 2 and len(self._tokenizer(prompt, verbose=False).input_ids) > length
 
+    def __call__(self, prompts: Sequence[str]) -> list[list[int]]:
+        """One row of token numbers per prompt."""
+        tokens = self._tokenizer(
+            list(prompts), padding="max_length", max_length=self._tokenizer.model_max_length, truncation=True
+        )
+        return list(tokens.input_ids)
+
+
+class ClipText:
+    """One CLIP text encoder with its tokens."""
+
+    def __init__(self, kind: Any, folder: PipelineFolder, part: str, device: torch.device) -> None:
+        self._tokens = ClipTokens(folder, part)
+        self.encoder = weights.make(
+            partial(kind, encoder_config(folder, part)),
+            weights.TensorFiles(folder.path / part, ENCODER),
+            f"a {kind.__name__}",
+            device,
+            NAMES,
+        ).requires_grad_(False)
+        self.truncates = self._tokens.truncates
+        self._device = device
+
     def __call__(self, prompt: str, **options: bool) -> Any:
         """The encoder's output for one prompt."""
-        tokens = self._tokenizer(
-            prompt,
-            padding="max_length",
-            max_length=self._tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        return self.encoder(tokens.input_ids.to(self._device), **options)
+        return self.encoder(torch.tensor(self._tokens([prompt]), device=self._device), **options)
 
 
 class StableDiffusionText(TextEncoder):
     """1.x and 2.x: the encoder's last hidden state, ``text`` ``(1, tokens, channels)``."""
 
     def __init__(self, folder: PipelineFolder, device: torch.device) -> None:
-        from transformers import CLIPTextModel
-
-        self._clip = ClipText(CLIPTextModel, folder, "text_encoder", device)
+        (self._clip,) = (ClipText(kind, folder, part, device) for part, kind in encoder_kinds(folder).items())
         self.encoders = [self._clip.encoder]
 
     def truncates(self, prompt: str) -> bool:
@@ -85,12 +107,10 @@ class StableDiffusionXLText(TextEncoder):
     """
 
     def __init__(self, folder: PipelineFolder, device: torch.device) -> None:
-        from transformers import CLIPTextModel, CLIPTextModelWithProjection
-
-        self._first = ClipText(CLIPTextModel, folder, "text_encoder", device)
-        self._second = ClipText(CLIPTextModelWithProjection, folder, "text_encoder_2", device)
+        kinds = encoder_kinds(folder)
+        self._first, self._second = (ClipText(kind, folder, part, device) for part, kind in kinds.items())
         self.encoders = [self._first.encoder, self._second.encoder]
-        self._zeros_for_empty = folder.force_zeros_for_empty_prompt
+        self._zeros = folder.force_zeros_for_empty_prompt
 
     def truncates(self, prompt: str) -> bool:
         return self._first.truncates(prompt)
@@ -98,27 +118,47 @@ class StableDiffusionXLText(TextEncoder):
     def __call__(self, prompt: str) -> Condition:
         first, second = (clip(prompt, output_hidden_states=True) for clip in (self._first, self._second))
         text: Tensor = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-        condition = {"text": text, "pooled": second.text_embeds}
-        if not prompt and self._zeros_for_empty:
-            return {name: torch.zeros_like(value) for name, value in condition.items()}
-        return condition
+        return {"text": text, "pooled": second.text_embeds}
+
+    def unconditional(self) -> Condition:
+        condition = self("")
+        return {name: torch.zeros_like(value) if self._zeros else value for name, value in condition.items()}
 
 
 class UntrainedText(TextEncoder):
     """Random embeddings of the right shape, each prompt's own; the encoders are there for the memory they take."""
 
     def __init__(self, folder: PipelineFolder) -> None:
-        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-        configs = [CLIPTextConfig.from_pretrained(folder.path, subfolder=part) for part in folder.text_encoders]
-        kinds = (CLIPTextModel, CLIPTextModelWithProjection)
-        self.encoders = [kind(config).requires_grad_(False) for kind, config in zip(kinds, configs, strict=False)]
+        kinds = encoder_kinds(folder)
+        self.encoders = [kind(encoder_config(folder, part)).requires_grad_(False) for part, kind in kinds.items()]
         self._shapes: dict[str, tuple[int, ...]] = {
-            "text": (1, configs[0].max_position_embeddings, folder.unet["cross_attention_dim"])
+            "text": (1, folder.positions("text_encoder"), folder.unet["cross_attention_dim"])
         }
         if folder.is_xl:
-            self._shapes["pooled"] = (1, configs[1].projection_dim)
+            self._shapes["pooled"] = (1, encoder_config(folder, "text_encoder_2").projection_dim)
 
     def __call__(self, prompt: str) -> Condition:
         generator, device = keyed_random.generator("embedding", prompt), next(self.encoders[0].parameters()).device
         return {name: torch.randn(*shape, generator=generator).to(device) for name, shape in self._shapes.items()}
+
+
+def encoder_kinds(folder: PipelineFolder) -> dict[str, Any]:
+    """The transformers class of each text encoder, by its place in the pipeline."""
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    return dict(zip(folder.text_encoders, (CLIPTextModel, CLIPTextModelWithProjection), strict=False))
+
+
+def encoder_config(folder: PipelineFolder, part: str) -> Any:
+    """A text encoder's config."""
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig.from_pretrained(folder.path, subfolder=part, local_files_only=True)
+
+
+def check(folder: PipelineFolder) -> None:
+    """An ``InputError`` where a tokenizer is not whole, or an encoder's files do not hold its tensors."""
+    for part, kind in encoder_kinds(folder).items():
+        ClipTokens(folder, part)
+        build = partial(kind, encoder_config(folder, part))
+        weights.check(build, weights.TensorFiles(folder.path / part, ENCODER), f"a {kind.__name__}", NAMES)

@@ -80,7 +80,9 @@ def _others(outline: Outline, model: Model, policy: Policy) -> list[MemoryPart]:
     suite, prompt = outline.suite, num_bytes(policy.encode_prompts([""]))
     trajectory = (suite.sampler.num_steps + 1) * torch.empty(model.latent_shape).nbytes
     rewards = [
-        MemoryPart(f"reward {part.name}: as its files", int(1e9 * (source.gigabytes or 0)), "always")
+        MemoryPart(
+            f"reward {part.name}: its network", int(1e9 * (source.memory_gigabytes or source.gigabytes or 0)), "always"
+        )
         for part in (outline.reward, *outline.held_out_rewards)
         for source in part.sources()
     ]

@@ -48,6 +48,10 @@ class SuiteComponents:
         """Hash of what comparable runs share (`rfbench.records.identity`)."""
         return identity.suite_hash(self.resolved(), self.inputs())
 
+    def remarks(self) -> list[str]:
+        """What reading the parts' files corrected."""
+        return [f"{where}: {remark}" for where, part in self.places().items() for remark in part.remarks()]
+
     def places(self) -> dict[str, Component]:
         """The parts by their tables in the suite, as ``--set`` calls them."""
         places = {"model": self.model} | self.rewards()

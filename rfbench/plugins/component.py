@@ -37,6 +37,11 @@ class Component:
         """Itself and the plugins inside it, at any depth."""
         return [self, *(part for inner in self._inner().values() for part in inner.parts())]
 
+    def remarks(self) -> list[str]:
+        """What reading the files corrected."""
+        own: list[str] = self.cls.remarks(self.config)
+        return [*own, *(remark for inner in self._inner().values() for remark in inner.remarks())]
+
     def resolved(self) -> dict[str, Any]:
         """Its table in a suite, every default filled in."""
         table = {"name": self.name} | self.config.model_dump(mode="json")

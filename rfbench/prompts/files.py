@@ -7,6 +7,7 @@ of them the prompts are kept, and nothing else.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from array import array
@@ -16,7 +17,7 @@ from typing import Any, BinaryIO, Literal
 
 from pydantic import Field
 
-from rfbench.core.prompts import PromptSet, normalise
+from rfbench.core.prompts import PromptSet, is_empty, normalise, require_text
 from rfbench.errors import InputError, did_you_mean
 from rfbench.suite.settings import Settings
 
@@ -36,10 +37,11 @@ class StoredPrompts(PromptSet):
         self._lines = array("Q")  # where the line of each prompt begins, in a file of lines
         self._prompts: list[str] = []  # in any other
         seen: set[str] = set()
-        for place, prompt in self._read():
-            key = normalise(prompt)
-            if not key:
+        for place, where, prompt in self._read():
+            if is_empty(prompt):
                 continue
+            require_text(prompt, f"the prompt file {path}, {where}")
+            key = normalise(prompt)
             if duplicates == "drop":
                 if key in seen:
                     self.duplicates += 1
@@ -72,22 +74,22 @@ class StoredPrompts(PromptSet):
         file.seek(begin)
         return _parse_line(self._path, self._column, file.readline(), where="a line that was read before").strip()
 
-    def _read(self) -> Iterator[tuple[int | None, str]]:
-        """Every prompt, with where its line begins in a file of lines; an ``InputError`` says what cannot be read."""
+    def _read(self) -> Iterator[tuple[int | None, str, str]]:
+        """Every prompt: where its line begins in a file of lines, its place in words, and itself.
+
+        An ``InputError`` says what cannot be read.
+        """
         path, column = self._path, self._column
         format = path.suffix.lower()
         if format not in FORMATS:
             raise InputError(f"the prompt file {path} must end in one of {', '.join(FORMATS)}, to tell its format")
         try:
+            _check_encoding(path, format)
             if format in LINE_FORMATS:
                 yield from _read_lines(path, column)
-            elif format == ".json":
-                yield from ((None, prompt.strip()) for prompt in _read_json(path, column))
-            elif format == ".parquet":
-                yield from ((None, prompt.strip()) for prompt in _read_parquet(path, column))
             else:
-                delimiter = "\t" if format == ".tsv" else ","
-                yield from ((None, prompt.strip()) for prompt in _read_csv(path, column, delimiter))
+                readers = {".json": _read_json, ".parquet": _read_parquet, ".tsv": _read_tsv, ".csv": _read_csv}
+                yield from ((None, where, prompt.strip()) for where, prompt in readers[format](path, column))
         except OSError as error:
             raise InputError(f"the prompt file {path} cannot be read: {error.strerror or error}") from None
         except UnicodeDecodeError as error:
@@ -112,14 +114,25 @@ class FilePrompts(StoredPrompts):
         return {"path": [config.path] if config.path.is_file() else []}
 
     def __init__(self, config: FilePromptsConfig) -> None:
-        super().__init__(config.path, config.column, config.duplicates)
+        super().__init__(config.path.expanduser(), config.column, config.duplicates)
 
 
-def _read_lines(path: Path, column: str) -> Iterator[tuple[int, str]]:
+def _check_encoding(path: Path, format: str) -> None:
+    """UTF-16 is refused by its mark; without one, by its NUL characters where they are met."""
+    with open(path, "rb") as file:
+        head = file.read(2)
+    if format != ".parquet" and head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise InputError(
+            f"the prompt file {path} is not UTF-8: its first two bytes are the mark of UTF-16; save it as UTF-8"
+        )
+
+
+def _read_lines(path: Path, column: str) -> Iterator[tuple[int, str, str]]:
     begin = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            yield begin, _parse_line(path, column, line, where=f"line {number}")
+            where = f"line {number}"
+            yield begin, where, _parse_line(path, column, line, where)
             begin += len(line)
 
 
@@ -129,43 +142,131 @@ def _parse_line(path: Path, column: str, line: bytes, where: str) -> str:
         text = line.decode("utf-8").removeprefix("\ufeff")  # the byte-order mark that some editors begin a file with
     except UnicodeDecodeError as error:
         raise InputError(f"the prompt file {path} is not UTF-8 ({where}, byte {error.start} of it)") from None
-    if path.suffix.lower() == ".txt" or not text.strip():
+    if path.suffix.lower() == ".txt":
+        _check_one_line(text, f"the prompt file {path}, {where}")
         return text
+    if is_empty(text):
+        return ""
+    return _parse_json(text, column, f"the prompt file {path}, {where}")
+
+
+def _parse_json(text: str, column: str, where: str) -> str:
     try:
-        record = json.loads(text.rstrip())
+        record = json.loads(text.strip())
     except json.JSONDecodeError as error:
-        raise InputError(f"the prompt file {path}, {where}: {error.msg} (column {error.colno}); not JSON") from None
-    return _field(record, column, f"the prompt file {path}, {where}")
+        raise InputError(f"{where}: {error.msg} (column {error.colno}); not JSON") from None
+    return _field(record, column, where)
 
 
-def _read_json(path: Path, column: str) -> Iterator[str]:
-    """A list of strings, or of records."""
+def _check_one_line(text: str, where: str) -> None:
+    """A line of text holds one prompt: no other sign that ends a line or a page."""
+    inside = text.removesuffix("\n").removesuffix("\r")
+    if len(inside.splitlines()) > 1:
+        sign = next(character for character in inside if len(f"a{character}b".splitlines()) > 1)
+        raise InputError(
+            f"{where}: U+{ord(sign):04X} ends a line inside of it ({_shown(inside)}); end lines with a line feed, as "
+            r"`tr '\r' '\n'` does for old Mac files"
+        )
+
+
+class _FoundPrompt(str):
+    """The prompt of a record whose other fields were dropped."""
+
+
+def _read_json(path: Path, column: str) -> Iterator[tuple[str, str]]:
+    """A list of strings or of records, a table of records by their ids, or one list among other fields."""
 
     def keep_prompt(record: dict[str, Any]) -> Any:
-        return record.get(column, record)  # what else a large file's records hold need not be kept
+        prompt = record.get(column, record)  # what else a large file's records hold need not be kept
+        return _FoundPrompt(prompt) if isinstance(prompt, str) else prompt
 
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        records = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=keep_prompt)
+        data = json.loads(text, object_hook=keep_prompt)
     except json.JSONDecodeError as error:
-        raise InputError(f"the prompt file {path} is not JSON: {error.msg} (line {error.lineno})") from None
-    if not isinstance(records, list):
-        raise InputError(f"the prompt file {path} must be a list of strings or of records, not {_shown(records)}")
-    for number, record in enumerate(records, start=1):
-        yield _field(record, column, f"the prompt file {path}, record {number}")
+        if not error.msg.startswith("Extra data"):
+            raise InputError(f"the prompt file {path} is not JSON: {error.msg} (line {error.lineno})") from None
+        yield from _read_json_lines(path, column, text)  # JSON lines under the other name
+        return
+    for number, record in enumerate(_records(data, path, column), start=1):
+        where = f"record {number}"
+        yield where, _field(record, column, f"the prompt file {path}, {where}")
 
 
-def _read_csv(path: Path, column: str, delimiter: str) -> Iterator[str]:
-    """A table with a header."""
+def _read_json_lines(path: Path, column: str, text: str) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        where = f"line {number}"
+        yield where, "" if is_empty(line) else _parse_json(line, column, f"the prompt file {path}, {where}")
+
+
+def _records(data: Any, path: Path, column: str) -> list[Any]:
+    """The records of a file: data sets publish them as a list, by their ids (MJHQ), or beside other lists (COCO)."""
+    if isinstance(data, list):
+        return data
+    if isinstance(data, dict):
+        if data and all(isinstance(value, _FoundPrompt) for value in data.values()):
+            return list(data.values())
+        lists = [value for value in data.values() if isinstance(value, list) and value]
+        holding = [value for value in lists if all(isinstance(record, _FoundPrompt) for record in value)]
+        if len(holding) == 1:
+            return holding[0]
+        keys = sorted({key for value in lists if isinstance(value[0], dict) for key in value[0]})
+        if keys:
+            _check_column(column, keys, f"the prompt file {path}")
+    raise InputError(
+        f"the prompt file {path} must be a list of strings or of records, not {_shown(data)}; a table of records, or "
+        f"one list of them among others, is read where each has the key {column!r}: name the prompt's key with the "
+        "prompt set's option column, or save the prompts as a list"
+    )
+
+
+def _read_tsv(path: Path, column: str) -> Iterator[tuple[str, str]]:
+    """A table with a header whose cells are as they stand: tab-separated values know no quoting (IANA)."""
+    return _read_table(path, column, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _read_csv(path: Path, column: str) -> Iterator[tuple[str, str]]:
+    """A table with a header; a cell with a comma is quoted."""
+    return _read_table(path, column, delimiter=",", quoting=csv.QUOTE_MINIMAL)
+
+
+def _read_table(path: Path, column: str, *, delimiter: str, quoting: Literal[0, 3]) -> Iterator[tuple[str, str]]:
     with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, delimiter=delimiter, strict=True)
+        rows = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
         try:
-            _check_column(column, rows.fieldnames or (), f"the prompt file {path}")
-            yield from (row[column] or "" for row in rows)
+            header = next(rows, [])
+            _check_header(header, column, path, delimiter)
+            place = header.index(column)
+            for row in rows:
+                where = f"line {rows.line_num}"
+                if len(row) not in (0, len(header)):
+                    raise InputError(
+                        f"the prompt file {path}, {where}: {len(row)} cells, but the header has {len(header)}"
+                        + ("; a cell with a comma needs quotes around it" if delimiter == "," else "")
+                    )
+                yield where, row[place] if row else ""
         except csv.Error as error:
-            raise InputError(f"the prompt file {path}, line {rows.reader.line_num}: {error}") from None
+            raise InputError(f"the prompt file {path}, line {rows.line_num}: {error}") from None
 
 
-def _read_parquet(path: Path, column: str) -> Iterator[str]:
+def _check_header(header: list[str], column: str, path: Path, delimiter: str) -> None:
+    other = next((sign for sign in ";\t," if sign != delimiter and any(sign in name for name in header)), None)
+    if column not in header and len(header) == 1 and other:
+        named = "a tab" if other == "\t" else repr(other)
+        raise InputError(
+            f"the prompt file {path}: its header {_shown(header[0])} has {named} between its names; "
+            + (
+                "name the file .tsv"
+                if other == "\t"
+                else f"separate them with {'commas' if delimiter == ',' else 'tabs'}"
+            )
+        )
+    _check_column(column, header, f"the prompt file {path}")
+    if header.count(column) > 1:
+        raise InputError(f"the prompt file {path}: {header.count(column)} columns are named {column!r}; rename one")
+
+
+def _read_parquet(path: Path, column: str) -> Iterator[tuple[str, str]]:
     """The one column; polars, which reads the tables of results too, is imported only for this."""
     import polars as pl
 
@@ -174,7 +275,8 @@ def _read_parquet(path: Path, column: str) -> Iterator[str]:
         _check_column(column, schema, f"the prompt file {path}")
         if schema[column] != pl.String:
             raise InputError(f"the prompt file {path}: column {column!r} holds {schema[column]}, not text")
-        yield from (prompt or "" for prompt in pl.read_parquet(path, columns=[column])[column])
+        prompts = pl.read_parquet(path, columns=[column])[column]
+        yield from ((f"row {number}", prompt or "") for number, prompt in enumerate(prompts, start=1))
     except pl.exceptions.PolarsError as error:
         raise InputError(f"the prompt file {path} is not a Parquet file that can be read: {error}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rfbench.errors import InputError
+from rfbench.hub import tokenizers
+from rfbench.hub import weights as hub
 
 MODEL_FILES = ("config.json", "model.safetensors")
 IMAGE_FILES = ("*processor_config.json",)  # transformers 5 saves preprocessor_config.json without its first syllable
@@ -19,8 +22,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 BACKEND = "PIL resize"  # of the published processors; torchvision's differs by up to one 8-bit step per pixel
 
 
-def load_clip(folder: Path, device: torch.device) -> Any:
-    """The ``CLIPModel`` of a folder, fp32 and frozen; an ``InputError`` says why the folder holds none."""
+def _network(folder: Path) -> tuple[partial[Any], hub.TensorFiles, str]:
+    """How the ``CLIPModel`` of a folder is made, of which files, and what it is."""
     from transformers import AutoConfig, CLIPModel
 
     advice = f"{folder} must be the folder of a transformers CLIPModel, with {' and '.join(MODEL_FILES)}"
@@ -32,23 +35,27 @@ def load_clip(folder: Path, device: torch.device) -> Any:
             f"{folder}/model.safetensors`"
         )
     try:
-        kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
-        if kind != "clip":
-            raise InputError(f"{advice}; its config.json says {kind!r}, not 'clip'")
-        model, found = CLIPModel.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # and reported below, with the sizes
-        )
-    except (OSError, RuntimeError, ValueError) as error:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
         raise InputError(f"{advice}; {error}") from None
-    wrong = [f"{key} is missing" for key in sorted(found["missing_keys"])]
-    wrong += [f"{key} is {tuple(has)}, not {tuple(needs)}" for key, has, needs in sorted(found["mismatched_keys"])]
-    if wrong:
-        raise InputError(f"{advice}; {len(wrong)} tensors do not fit config.json: {'; '.join(wrong[:3])}")
-    return model.to(device).eval().requires_grad_(False)
+    if config.model_type != "clip":
+        raise InputError(f"{advice}; its config.json says {config.model_type!r}, not 'clip'")
+    return partial(CLIPModel, config), hub.TensorFiles(folder, MODEL_FILES[1]), f"the CLIPModel of {folder}/config.json"
+
+
+def load_clip(folder: Path, device: torch.device) -> Any:
+    """The ``CLIPModel`` of a folder, fp32 and frozen; an ``InputError`` says why the folder holds none."""
+    return hub.make(*_network(folder), device).requires_grad_(False)
+
+
+def check_clip(model: Path, images: Path | None = None, texts: Path | None = None) -> None:
+    """The ``InputError`` that making one of these raises: the model, the image processor, the tokenizer."""
+    network = _network(model)
+    hub.check(*network)
+    if images is not None:
+        _processor(images)
+    if texts is not None:
+        _tokenizer(network[0].args[0], texts)
 
 
 class ClipImages:
@@ -56,10 +63,7 @@ class ClipImages:
 
     def __init__(self, clip: Any, folder: Path) -> None:
         """``folder`` holds the processor's files."""
-        from transformers import AutoImageProcessor
-
-        self._clip = clip
-        self._processor = _load(AutoImageProcessor, folder, "image processor", backend="pil")
+        self._clip, self._processor = clip, _processor(folder)
 
     def __call__(self, images: Tensor) -> Tensor:
         pictures = pil_images(images)
@@ -72,11 +76,8 @@ class ClipTexts:
 
     def __init__(self, clip: Any, folder: Path) -> None:
         """``folder`` holds the tokenizer's files."""
-        from transformers import AutoTokenizer
-
-        self._clip = clip
+        self._clip, self._tokenizer = clip, _tokenizer(clip.config, folder)
         self._length = clip.config.text_config.max_position_embeddings
-        self._tokenizer = _load(AutoTokenizer, folder, "tokenizer")
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         return per_distinct(prompts, self._encode)
@@ -99,8 +100,16 @@ def per_distinct(prompts: Sequence[str], encode: Callable[[list[str]], Tensor]) 
     return encode(list(distinct))[[distinct[prompt] for prompt in prompts]]
 
 
-def _load(part: Any, folder: Path, what: str, **options: Any) -> Any:
+def _processor(folder: Path) -> Any:
+    from transformers import AutoImageProcessor
+
     try:
-        return part.from_pretrained(folder, trust_remote_code=False, **options)
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no {what} of CLIP: {error}") from None
+        raise InputError(f"{folder} holds no image processor of CLIP: {error}") from None
+
+
+def _tokenizer(config: Any, folder: Path) -> Any:
+    from transformers import CLIPTokenizer
+
+    return tokenizers.load(CLIPTokenizer, folder, embeddings=config.text_config.vocab_size)

@@ -11,7 +11,16 @@ from torch import Tensor
 from rfbench.core.reward import Reward
 from rfbench.hub.sources import Source
 from rfbench.rewards import weights
-from rfbench.rewards.clip import BACKEND, IMAGE_FILES, MODEL_FILES, TOKENIZER_FILES, ClipImages, ClipTexts, load_clip
+from rfbench.rewards.clip import (
+    BACKEND,
+    IMAGE_FILES,
+    MODEL_FILES,
+    TOKENIZER_FILES,
+    ClipImages,
+    ClipTexts,
+    check_clip,
+    load_clip,
+)
 from rfbench.suite.settings import Settings
 
 SCALE = 2.5
@@ -36,6 +45,12 @@ class ClipScore(Reward):
     def sources(cls, config: ClipScoreConfig) -> list[Source]:
         files = (*MODEL_FILES, *IMAGE_FILES, *TOKENIZER_FILES)
         return [Source("path", config.path, files, config.revision, gigabytes=1.7)]
+
+    @classmethod
+    def check(cls, config: ClipScoreConfig) -> None:
+        folder = cls.sources(config)[0].find()
+        if folder:
+            check_clip(folder, images=folder, texts=folder)
 
     def __init__(self, config: ClipScoreConfig, device: torch.device) -> None:
         folder = self.sources(config)[0].require("reward")

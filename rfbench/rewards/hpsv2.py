@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from rfbench.core.reward import Reward
 from rfbench.errors import InputError, did_you_mean
+from rfbench.hub import weights as hub
 from rfbench.hub.sources import Source
 from rfbench.rewards import weights
 from rfbench.rewards.clip import per_distinct
@@ -51,11 +52,22 @@ class HPSv2(Reward):
 
     @classmethod
     def sources(cls, config: HPSv2Config) -> list[Source]:
-        return [Source("path", config.path, (FILES[config.version],), config.revision, gigabytes=3.9)]
+        return [
+            Source("path", config.path, (FILES[config.version],), config.revision, gigabytes=1.97, memory_gigabytes=3.9)
+        ]
 
     @classmethod
     def check(cls, config: HPSv2Config) -> None:
-        import_open_clip()
+        open_clip = import_open_clip()
+        path = cls.sources(config)[0].find()
+        if path is None:
+            return
+        name, found = _register(open_clip, config.architecture), weights.outline(path)
+        _check_version(config.version, path, found.name, digest="")
+        meta = torch.device("meta")
+        with meta:
+            expected = hub.shapes_of(_make(open_clip, name, device=meta).state_dict())
+        hub.require_equal(expected, hub.shapes_of(found.tensors), path, f"open_clip's {name}")
 
     def __init__(self, config: HPSv2Config, device: torch.device) -> None:
         open_clip = import_open_clip()
@@ -64,13 +76,9 @@ class HPSv2(Reward):
         loaded = weights.read(path)
         digest = weights.digest(path)
         _check_version(config.version, path, loaded.name, digest)
-        logging.disable(logging.WARNING)  # open_clip's, that the weights are random: they are loaded in a moment
-        try:
-            with device:
-                model = open_clip.create_model(name, device=device)
-        finally:
-            logging.disable(logging.NOTSET)
-        weights.load(model, loaded.tensors, path, f"open_clip's {name}")
+        with device:
+            model = _make(open_clip, name, device=device)
+        hub.load(model, loaded.tensors, path, f"open_clip's {name}")
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = open_clip.get_tokenizer(name, context_length=MAX_TOKENS)
         self._antialias = not config.legacy_resize
@@ -93,6 +101,15 @@ class HPSv2(Reward):
 
     def _encode(self, prompts: list[str]) -> Tensor:
         return self._model.encode_text(self._tokenizer(prompts).to(self._device), normalize=True)
+
+
+def _make(open_clip: Any, name: str, **options: Any) -> Any:
+    """The network, not yet loaded."""
+    logging.disable(logging.WARNING)  # open_clip's, that the weights are random: they are loaded in a moment
+    try:
+        return open_clip.create_model(name, **options)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def letterbox(pixels: Tensor, side: int, antialias: bool) -> Tensor:
@@ -121,10 +138,11 @@ def import_open_clip() -> Any:
 def _register(open_clip: Any, architecture: str) -> str:
     """open_clip's name of the network; a config file becomes known under its own name."""
     if architecture.endswith(".json"):
-        if not Path(architecture).is_file():
+        file = Path(architecture).expanduser()
+        if not file.is_file():
             raise InputError(f"reward.architecture is {architecture!r}, but there is no such file")
-        open_clip.add_model_config(architecture)
-        return Path(architecture).stem
+        open_clip.add_model_config(str(file))
+        return file.stem
     known = open_clip.list_models()
     if architecture not in known:
         raise InputError(f"open_clip knows no network {architecture!r}{did_you_mean(architecture, known)}")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 
 from rfbench.core.reward import Reward
 from rfbench.errors import InputError
+from rfbench.hub import tokenizers
+from rfbench.hub import weights as hub
 from rfbench.hub.sources import Source
 from rfbench.rewards import weights
 from rfbench.rewards.clip import pil_images
@@ -28,6 +31,7 @@ from rfbench.suite.settings import Settings
 
 FILES = ("ImageReward.pt", "med_config.json")
 MAX_TOKENS = 35
+ADDED_TOKENS = ("[DEC]", ["[ENC]"])  # BLIP's, which begin a sentence that is written, or read
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of the raw scores; published scores have mean 0 and std 1
 IMAGE_MEAN, IMAGE_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HEAD_WIDTH = 64  # of an attention head, in every published BLIP
@@ -70,19 +74,28 @@ class ImageReward(Reward):
             Source("tokenizer", config.tokenizer, tokenizer_files, config.tokenizer_revision, gigabytes=0.001),
         ]
 
-    def __init__(self, config: ImageRewardConfig, device: torch.device) -> None:
-        from transformers import AutoTokenizer
+    @classmethod
+    def check(cls, config: ImageRewardConfig) -> None:
+        folder, tokenizer = (source.find() for source in cls.sources(config))
+        if folder and tokenizer:
+            path = folder / FILES[0]
+            tensors = _renamed(weights.outline(path).tensors)
+            network = hub.outline(partial(_network, tensors, folder))
+            expected = hub.shapes_of(network.state_dict())
+            hub.require_equal(expected, hub.shapes_of(tensors), path, f"ImageReward with {FILES[1]}")
+            _tokenizer(network, tokenizer)
 
+    def __init__(self, config: ImageRewardConfig, device: torch.device) -> None:
         folder, tokenizer = (source.require("reward") for source in self.sources(config))
         path = folder / FILES[0]
-        tensors = {
-            _rename(key): value for key, value in weights.read(path).tensors.items() if not key.startswith(UNUSED)
-        }
+        tensors = _renamed(weights.read(path).tensors)
         self._network = _network(tensors, folder)
-        weights.load(self._network, tensors, path, f"ImageReward with {FILES[1]}")
+        hub.load(self._network, tensors, path, f"ImageReward with {FILES[1]}")
         self._network.to(device).eval().requires_grad_(False)
-        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
-        self._tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
+        self._tokenizer = _tokenizer(self._network, tokenizer)
+        self._tokenizer.add_special_tokens(
+            dict(zip(("bos_token", "additional_special_tokens"), ADDED_TOKENS, strict=True))
+        )
         self._device = device
         self.version = f"v1.0, {weights.digest(path)}, PIL resize"
 
@@ -149,7 +162,14 @@ def _network(tensors: dict[str, Tensor], folder: Path) -> _Network:
     )
 
 
-def _rename(key: str) -> str:
-    for pattern, name in RENAMED:
-        key = re.sub(pattern, name, key)
-    return key
+def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The published tensors that are used, by transformers' names."""
+    return {hub.respell(key, RENAMED): value for key, value in tensors.items() if not key.startswith(UNUSED)}
+
+
+def _tokenizer(network: Any, folder: Path) -> Any:
+    """BERT's: its published files name neither their class nor the token that pads."""
+    from transformers import BertTokenizer
+
+    embeddings = network.text.config.vocab_size
+    return tokenizers.load(BertTokenizer, folder, embeddings=embeddings, added=len(ADDED_TOKENS))

@@ -11,7 +11,16 @@ from torch import Tensor
 from rfbench.core.reward import Reward
 from rfbench.hub.sources import Source
 from rfbench.rewards import weights
-from rfbench.rewards.clip import BACKEND, IMAGE_FILES, MODEL_FILES, TOKENIZER_FILES, ClipImages, ClipTexts, load_clip
+from rfbench.rewards.clip import (
+    BACKEND,
+    IMAGE_FILES,
+    MODEL_FILES,
+    TOKENIZER_FILES,
+    ClipImages,
+    ClipTexts,
+    check_clip,
+    load_clip,
+)
 from rfbench.suite.settings import Settings
 
 
@@ -40,6 +49,12 @@ class PickScore(Reward):
             Source("path", config.path, MODEL_FILES, config.revision, gigabytes=3.9),
             Source("processor", config.processor, processor_files, config.processor_revision, gigabytes=0.01),
         ]
+
+    @classmethod
+    def check(cls, config: PickScoreConfig) -> None:
+        model, processor = (source.find() for source in cls.sources(config))
+        if model and processor:
+            check_clip(model, images=processor, texts=processor)
 
     def __init__(self, config: PickScoreConfig, device: torch.device) -> None:
         folder, processor = (source.require("reward") for source in self.sources(config))

@@ -10,12 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from rfbench.errors import InputError
 from rfbench.files import sha256
-
-_SHOWN = 3  # differences that a message names
 
 
 class Weights(NamedTuple):
@@ -54,21 +52,17 @@ def read(path: Path) -> Weights:
         raise InputError(f"{path} is not a checkpoint, or is damaged: {first}") from None
 
 
-def load(module: nn.Module, tensors: dict[str, Tensor], path: Path, what: str) -> None:
-    """Copies ``tensors`` into ``module``; an ``InputError`` names the first keys and shapes in which they differ."""
-    expected = module.state_dict()
-    missing = [f"{key} {tuple(expected[key].shape)} is missing" for key in expected if key not in tensors]
-    unknown = [f"{key} {tuple(tensors[key].shape)} is unknown" for key in tensors if key not in expected]
-    reshaped = [
-        f"{key} is {tuple(tensors[key].shape)}, where {tuple(expected[key].shape)} is needed"
-        for key in expected
-        if key in tensors and tensors[key].shape != expected[key].shape
-    ]
-    differences = reshaped + missing + unknown
-    if differences:
-        shown = "; ".join(reshaped[:_SHOWN] + missing[:_SHOWN] + unknown[:_SHOWN])
-        raise InputError(f"{path} does not hold the weights of {what}: {len(differences)} tensors differ. {shown}")
-    module.load_state_dict(tensors)
+def outline(path: Path) -> Weights:
+    """The same without numbers, as meta tensors, for what a plan checks; an old pickle that must be read is read."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+            name = (file.metadata() or {}).get("name")
+        return Weights({key: torch.empty(shape, device="meta") for key, shape in shapes.items()}, name)
+    try:
+        return _unwrap(torch.load(path, map_location="meta", weights_only=True, mmap=True), path)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+        return read(path)
 
 
 def convert(source: Path, target: Path, *, trust: bool) -> int:

@@ -77,7 +77,7 @@ class _Training:
         run = self._run
         resumed = self._restore()
         self._write_run("running")
-        for remark in remarks(self._prompts):
+        for remark in (*run.plan.remarks(), *remarks(self._prompts)):
             self._progress.note(remark)
         with self._guarded(), self._progress.running(run.plan, run.meter, self._epoch, self._folder.path):
             if not resumed:
@@ -92,9 +92,12 @@ class _Training:
     def _arrive(self) -> None:
         """What is due after a number of completed epochs: evaluation, then a checkpoint that includes it."""
         suite, last = self._run.plan.suite, self._epoch == self._run.plan.suite.epochs
-        if last or self._epoch % suite.evaluation.every == 0:
+        evaluates = last or self._epoch % suite.evaluation.every == 0
+        if evaluates:
             self._evaluate()
         if last or self._epoch % suite.compute.checkpoint_every == 0:
+            if not evaluates:  # which has shown that the weights work: a broken checkpoint must not replace a good one
+                self._run.evaluator.probe(self._epoch)
             self._save()
         self._write_run("running")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -21,11 +22,17 @@ from rfbench.running.checkpoint import Owner
 from rfbench.running.folder import RunFolder
 from rfbench.suite.suite import Suite
 
+Format = Literal["library", "kohya"]
 
-def save(policy: Policy, run: Path) -> Path:
-    """Writes the trained weights of the run in ``run`` as its ``weights/``, in the place of those that are there."""
+
+def save(policy: Policy, run: Path, format: Format = "library") -> Path:
+    """Writes the trained weights of the run in ``run`` as its ``weights/``, in the place of those that are there.
+
+    ``kohya`` is the format of LoRA files that ComfyUI and A1111 read; those go to ``weights-kohya/``.
+    """
     folder = RunFolder(run, writer=False).weights
-    written, earlier = _write(policy, folder), folder.with_name(f".{folder.name}.old")
+    folder = folder.with_name(f"{folder.name}-kohya") if format == "kohya" else folder
+    written, earlier = _write(policy, folder, format), folder.with_name(f".{folder.name}.old")
     shutil.rmtree(earlier, ignore_errors=True)
     if folder.is_dir():
         os.rename(folder, earlier)
@@ -34,10 +41,10 @@ def save(policy: Policy, run: Path) -> Path:
     return folder
 
 
-def export(policy: Policy, folder: Path) -> Path:
+def export(policy: Policy, folder: Path, format: Format = "library") -> Path:
     """Writes the trained weights as ``folder``, which must be new: nothing that is there is touched."""
     require_new(folder)
-    os.rename(_write(policy, folder), folder)
+    os.rename(_write(policy, folder, format), folder)
     return folder
 
 
@@ -47,12 +54,19 @@ def require_new(folder: Path) -> None:
         raise InputError(f"{folder} exists already, and is left as it is; give --out a new folder, or remove it first")
 
 
-def _write(policy: Policy, folder: Path) -> Path:
+def _write(policy: Policy, folder: Path, format: Format) -> Path:
     """The weights, whole, in a folder beside ``folder``."""
+    if format == "kohya" and policy.adapter is None:
+        raise InputError(
+            "kohya is a format of LoRA files, but this run trained all weights; export it without --format"
+        )
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     with failures.writing(temporary):
-        policy.model.save_trained(temporary, policy.adapter)
+        if format == "kohya" and policy.adapter is not None:
+            policy.model.save_kohya(temporary, policy.adapter)
+        else:
+            policy.model.save_trained(temporary, policy.adapter)
     return temporary
 
 

@@ -54,8 +54,13 @@ class Finetune(Settings):
     """Which weights are trained, and so what the frozen reference is."""
 
     method: Literal["full", "lora"] = Field("full", description="all weights beside a frozen copy, or a LoRA adapter")
-    rank: int = Field(4, ge=1, description="LoRA rank; alpha equals the rank")
-    target_modules: tuple[str, ...] = Field(("to_q", "to_k", "to_v", "to_out.0"), description="LoRA's modules")
+    rank: int = Field(4, ge=1, description="LoRA rank")
+    alpha: float | None = Field(
+        None, gt=0, description="LoRA's scale: its product is multiplied by alpha / rank; None: equal to the rank"
+    )
+    target_modules: tuple[str, ...] = Field(
+        ("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="LoRA's modules, by the ends of their names"
+    )
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]

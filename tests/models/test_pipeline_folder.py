@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from huggingface_hub import constants
 
 from rfbench.errors import InputError
+from rfbench.hub.sources import forms
 from rfbench.models import pipeline_folder
 from rfbench.models.stable_diffusion import DEFAULT_PATH, FILES, StableDiffusion, StableDiffusionConfig
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
 from tests import tiny
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def edit(file: Path, **changes: Any) -> None:
@@ -96,23 +100,68 @@ def test_what_the_hub_is_asked_for() -> None:
     assert pinned.revision == "abc"
 
 
+def in_hub_cache(folder: Path, cache: Path, *left_out: str) -> Path:
+    """The files of ``folder`` that are fetched, laid out as the hub's cache at ``COMMIT``; returns that snapshot."""
+    repository = cache / "models--owner--model"
+    patterns = [pattern for files in FILES for form in forms(files) for pattern in form]
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        name = str(file.relative_to(folder))
+        if name not in left_out and any(fnmatch(name, pattern) for pattern in patterns):
+            copy = repository / "snapshots" / COMMIT / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    return repository / "snapshots" / COMMIT
+
+
+@pytest.mark.parametrize("cache", ["cache", "snapshots/cache"])  # the second one's name says nothing of a commit
+def test_a_sharded_repository_is_fetched_and_found(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    folder = tmp_path / "sharded"
+    shutil.copytree(folders["sd1"], folder)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    shutil.rmtree(folder / "unet")
+    unet.save_pretrained(folder / "unet", max_shard_size="30KB")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / cache))
+    snapshot = in_hub_cache(folder, tmp_path / cache)
+    config = StableDiffusionConfig(path="owner/model")
+    (source,) = StableDiffusion.sources(config)
+    assert source.commit() == COMMIT
+    StableDiffusion.check(config)
+    loaded = StableDiffusion(config, torch.device("cpu")).denoiser.state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in unet.state_dict().items())
+    shards = sorted(snapshot.glob("unet/*-of-*"))
+    assert set(shards) < set(source.paths())
+    shards[0].unlink()  # a download that was ended
+    assert source.find() is None
+    assert "is not on this disk" in (source.complaint() or "")
+
+
+@pytest.mark.parametrize(
+    "left_out", [("tokenizer/tokenizer.json",), (f"unet/{pipeline_folder.MODEL}",), ("text_encoder/model.safetensors",)]
+)
+def test_a_cache_that_lacks_files_is_not_found(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_out: tuple[str, ...]
+) -> None:
+    """So that `rfbench fetch` brings them, where a local folder would be refused."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    in_hub_cache(folders["sd1"], tmp_path / "cache", *left_out)
+    (source,) = StableDiffusion.sources(StableDiffusionConfig(path="owner/model"))
+    assert source.find() is None
+    with pytest.raises(InputError, match="rfbench fetch"):
+        source.require("model")
+
+
 @pytest.mark.parametrize("family", ["sd1", "xl"])
 def test_what_is_asked_for_is_enough_and_its_commit_is_recorded(
     folders: dict[str, Path], suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     """A run from the hub's cache, which holds the files that match the patterns, and no others."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    repository = tmp_path / "cache" / "models--owner--model"
-    for file in (path for path in folders[family].rglob("*") if path.is_file()):
-        name = file.relative_to(folders[family])
-        if any(fnmatch(str(name), pattern) for pattern in FILES):
-            copy = repository / "snapshots" / commit / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, copy)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
+    in_hub_cache(folders[family], tmp_path / "cache")
     changes = {"epochs": 1, "model": {"name": "stable-diffusion", "path": "owner/model"}}
     run = train(tiny.plan(Suite.model_validate(suite.model_dump() | changes)), tmp_path / "results", Quiet())
     record = json.loads((run / "run.json").read_text())
-    assert record["files"]["model.path"] == f"owner/model@{commit}"
+    assert record["files"]["model.path"] == f"owner/model@{COMMIT}"

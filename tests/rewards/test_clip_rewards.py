@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers import AutoImageProcessor, AutoTokenizer, BertConfig, BertModel, CLIPModel
 
 from rfbench.errors import InputError
+from rfbench.plugins import registry
 from rfbench.rewards.aesthetic import HEAD_FILE, Aesthetic, AestheticConfig
 from rfbench.rewards.clipscore import ClipScore, ClipScoreConfig
 from rfbench.rewards.pickscore import PickScore, PickScoreConfig
@@ -116,8 +117,8 @@ def _no_tokenizer(folder: Path) -> None:
         (_no_weights, r"model\.safetensors"),
         (_pickle_only, r"model\.safetensors"),
         (_other_kind, "its config.json says 'bert', not 'clip'"),
-        (_other_size, r"2 tensors do not fit config\.json: text_projection\.weight is \(24, 32\), not \(32, 32\)"),
-        (_more_layers, r"16 tensors do not fit config\.json: text_model\.encoder\.layers\.2\.\S+ is missing"),
+        (_other_size, r"2 tensors differ\. .*text_projection\.weight is \(24, 32\), where \(32, 32\) is needed"),
+        (_more_layers, r"16 tensors differ\. text_model\.encoder\.layers\.2\.\S+ \(.*\) is missing"),
         (_no_tokenizer, r"tokenizer\.json"),
     ],
 )
@@ -125,6 +126,62 @@ def test_a_folder_that_is_not_the_model(damage: Callable[[Path], None], message:
     damage(tiny.make_clip(tmp_path))
     with pytest.raises(InputError, match=message):
         PickScore(PickScoreConfig(path=str(tmp_path), processor=str(tmp_path)), CPU)
+
+
+def _unknown_tensor(folder: Path) -> None:
+    save_file(load_file(folder / "model.safetensors") | {"extra": torch.zeros(1)}, folder / "model.safetensors")
+
+
+def _more_tokens(folder: Path) -> None:
+    added = {"190": {"content": "<new>", "special": False}}
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"added_tokens_decoder": added}))
+
+
+def _torn_processor(folder: Path) -> None:
+    (folder / "preprocessor_config.json").write_text('{"image_processor_type": "NoSuchProcessor"}')
+
+
+@pytest.mark.parametrize("name", ["pickscore", "clipscore", "aesthetic"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_unknown_tensor, r"1 tensors differ\. extra \(1,\) is unknown"),
+        (_more_layers, r"16 tensors differ\."),
+        (_more_tokens, "has 191 tokens, but its encoder has embeddings of 190"),
+        (_torn_processor, "holds no image processor of CLIP"),
+    ],
+)
+def test_what_would_not_load_is_found_without_loading(
+    name: str, damage: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    cls = registry.find("rewards", name)
+    config = cls.Config(**tiny.settings_of(name, tmp_path))
+    cls.check(config)
+    damage(tmp_path / "clip")
+    if name == "aesthetic" and damage is _more_tokens:
+        cls.check(config)  # it reads no prompts
+        return
+    with pytest.raises(InputError, match=message):
+        cls.check(config)
+    with pytest.raises(InputError, match=message):
+        cls(config, CPU)
+
+
+def test_the_published_aesthetic_head_is_known_by_its_content(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its repository's commits are not pinned: another file under the same name is refused, by `doctor` too."""
+    snapshot = tmp_path / "models--camenduru--improved-aesthetic-predictor/snapshots/0123"
+    snapshot.mkdir(parents=True)
+    torch.save(tiny.head_weights(24), snapshot / HEAD_FILE)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs/main").write_text("0123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    config = AestheticConfig(clip=str(clip))
+    for use in (Aesthetic.check, lambda config: Aesthetic(config, CPU)):
+        with pytest.raises(InputError, match=r"is not the published sac\+logos\+ava1-l14-linearMSE.pth: its sha256 is"):
+            use(config)
 
 
 def test_an_aesthetic_head_for_another_clip(tmp_path: Path) -> None:

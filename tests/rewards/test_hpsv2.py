@@ -127,3 +127,14 @@ def test_without_open_clip_it_says_what_to_install(settings: dict[str, str], mon
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(InputError, match=r"`pip install 'rfbench\[hpsv2\]'`"):
         make(**settings)
+
+
+def test_what_would_not_load_is_found_without_loading(settings: dict[str, str], tmp_path: Path) -> None:
+    HPSv2.check(HPSv2Config(**settings))
+    wider = json.loads(Path(settings["architecture"]).read_text()) | {"embed_dim": 48}
+    (tmp_path / "wider.json").write_text(json.dumps(wider))
+    with pytest.raises(InputError, match=r"2 tensors differ\. \S+ is \(.*\), where \(.*48\) is needed"):
+        HPSv2.check(HPSv2Config(**settings | {"architecture": str(tmp_path / "wider.json")}))
+    other = tiny.make_hpsv2(tmp_path, "HPS_v2.1_compressed.pt")
+    with pytest.raises(InputError, match=r"is HPSv2.1: its name is"):
+        HPSv2.check(HPSv2Config(**other))

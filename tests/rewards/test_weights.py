@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from rfbench.cli import exit_code
 from rfbench.errors import InputError
+from rfbench.hub import weights as hub
 from rfbench.rewards import weights
 
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.zeros(2)}
@@ -92,7 +93,7 @@ def test_a_file_without_a_state_dict(tmp_path: Path) -> None:
 
 def test_load_names_the_first_differences(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
-        weights.load(torch.nn.Linear(3, 2), {"weight": torch.zeros(3, 2), "scale": torch.ones(1)}, tmp_path, "a line")
+        hub.load(torch.nn.Linear(3, 2), {"weight": torch.zeros(3, 2), "scale": torch.ones(1)}, tmp_path, "a line")
     assert str(raised.value).endswith(
         "does not hold the weights of a line: 3 tensors differ. weight is (3, 2), where (2, 3) is needed; "
         "bias (2,) is missing; scale (1,) is unknown"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rfbench.core.model import Reading
 from rfbench.core.schedule import NoiseSchedule
 from rfbench.hub.sources import Source
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
@@ -29,6 +30,10 @@ class ShapesModel(StableDiffusion):
     @classmethod
     def read_noise_schedule(cls, config: Settings) -> NoiseSchedule | None:
         return super().read_noise_schedule(CONFIG)
+
+    @classmethod
+    def reading(cls, config: Settings) -> Reading:
+        return super().reading(CONFIG)
 
     @classmethod
     def sources(cls, config: Settings) -> list[Source]:

@@ -14,11 +14,11 @@ import pytest
 
 from rfbench.cli import exit_code
 from rfbench.errors import InputError
-from rfbench.sweeps import make_jobs
+from rfbench.sweeps.jobs import make_jobs
 
 BROKEN = """
-from rfbench.algorithm import Algorithm, Cost
-from rfbench.suite import Settings
+from rfbench.core.algorithm import Algorithm, Cost
+from rfbench.suite.settings import Settings
 
 
 class Broken(Algorithm):

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from rfbench.errors import InputError, RfbenchError
+from rfbench.errors import ElsewhereError, InputError, RfbenchError
 
 if TYPE_CHECKING:
     from rfbench.running.progress import Progress
@@ -87,6 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
 def exit_code(arguments: list[str] | None) -> int:
     try:
         code: Any = app(args=arguments, standalone_mode=False)
+    except ElsewhereError:
+        return 1
     except InputError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2

@@ -74,7 +74,7 @@ class Rollout:
         reference_log_probs: the same under the frozen reference, where the algorithm asks for them.
         latents: ``(local images, denoising steps + 1, ...)``, None where the algorithm needs no trajectories.
         clean_latents: ``(local images, ...)``, x_0.
-        condition: one row per group.
+        condition: one row for each group of this process; ``conditions`` has those of given images.
         local: this process's images.
     """
 
@@ -88,6 +88,11 @@ class Rollout:
     clean_latents: Tensor
     condition: Condition
     local: range
+
+    def conditions(self, images: Tensor) -> Condition:
+        """Those of some of this process's images ``(m,)``, on the device: m rows."""
+        rows = self.groups[images] - self.groups[self.local.start]
+        return select(self.condition, rows.to(next(iter(self.condition.values())).device))
 
     @property
     def num_images(self) -> int:
@@ -138,7 +143,7 @@ class RolloutSampler:
         num_steps = policy.schedule.num_steps
 
         with meter.phase("sample"):
-            condition = policy.encode_prompts(prompts)
+            condition = policy.encode_prompts(prompts[share.start : share.stop])
         rollout = Rollout(
             epoch=epoch,
             prompts=list(prompts),
@@ -156,7 +161,7 @@ class RolloutSampler:
         scored = []  # the images of each chunk, and a function that waits for their scores
         for start in range(local.start, local.stop, self._chunk_size):
             images = torch.arange(start, min(start + self._chunk_size, local.stop))
-            chunk_condition = select(condition, groups[images].to(device))
+            chunk_condition = rollout.conditions(images)
             with meter.phase("sample"):
                 drawn = self._draw(epoch, images, groups if settings.shared_initial_latents else None).to(device)
                 clean = self._sample(rollout, images, chunk_condition, drawn, offline)

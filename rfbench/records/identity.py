@@ -82,7 +82,8 @@ class Value(NamedTuple):
 
 def differences(first: Experiment, second: Experiment, purpose: Purpose) -> list[Difference]:
     """The fields that must agree for ``purpose`` and do not, in the order of the suite."""
-    a, b = _identity(first), _identity(second)
+    rewards = first.rewards is not None and second.rewards is not None  # else not known yet, or not recorded
+    a, b = _identity(first, rewards), _identity(second, rewards)
     found = []
     for name in [*a, *(name for name in b if name not in a)]:
         level = (a.get(name) or b[name]).level
@@ -112,8 +113,8 @@ def _hash(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _identity(run: Experiment) -> dict[str, Value]:
-    """Everything that identifies a run, by name."""
+def _identity(run: Experiment, rewards: bool) -> dict[str, Value]:
+    """Everything that identifies a run, by name; ``rewards``: what its rewards' numbers are, too."""
     fields = dict(_suite_fields(run.suite, run.inputs))
     settings = run.suite.get("algorithms", {}).get(run.variant, {})
     fields |= {f"algorithms.{run.variant}.{name}": Value("variant", value) for name, value in _flat(settings)}
@@ -123,7 +124,7 @@ def _identity(run: Experiment) -> dict[str, Value]:
             fields[f"the code of {place}, {plugin.origin}, sha256"] = Value(level, plugin.sha256)
     for place, digest in run.inputs.items():
         fields[f"the content of {place}, sha256"] = Value("experiment", digest)
-    for name, reward in (run.rewards or {}).items():
+    for name, reward in (run.rewards or {}).items() if rewards else ():
         fields[f"the unit of {name}"] = Value("experiment", reward.unit)
         fields[f"the version of {name}"] = Value("experiment", reward.version)
     return fields | {"processes": Value("resume", run.processes)}

@@ -51,6 +51,14 @@ class ExhaustedError(RfbenchError):
     """Memory or disk ran out: where, how much there was, and which setting to change."""
 
 
+class LostProcessError(RfbenchError):
+    """Another process of the run has ended, or does not answer."""
+
+
+class ElsewhereError(RfbenchError):
+    """Another process of the run stopped it, and says why; this one has nothing to add."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``" (did you mean 'prdp'?)"``, or an empty string when nothing is near."""
     near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)

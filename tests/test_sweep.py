@@ -14,7 +14,7 @@ import pytest
 
 from rfbench.cli import exit_code
 from rfbench.errors import InputError
-from rfbench.sweeps import make_jobs
+from rfbench.sweeps.jobs import make_jobs
 
 BROKEN = """
 from rfbench.core.algorithm import Algorithm, Cost

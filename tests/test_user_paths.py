@@ -19,7 +19,7 @@ from rfbench.running import checkpoint, failures
 from rfbench.running.folder import RunFolder
 from rfbench.suite.loading import load_suite, suite_of
 from rfbench.suite.settings import check_name
-from rfbench.sweeps import make_jobs
+from rfbench.sweeps.jobs import make_jobs
 from tests.test_cli import rfbench
 
 SHORT = ["epochs=1", "evaluation.every=1", "budget.reward_queries_per_epoch=8", "algorithms.prdp.images_per_prompt=4"]

@@ -1,6 +1,6 @@
 """The commands: parse, call one function, print. In the order and under the headings of `rfbench --help`."""
 
-from rfbench.cli import files, judging, listing, reporting, rewards, running, sampling, tuning
+from rfbench.cli import files, judging, listing, reporting, rewards, running, sampling, sweeping, tuning
 from rfbench.cli.app import add, commands, exit_code, main
 
 __all__ = ["exit_code", "main"]
@@ -8,7 +8,7 @@ __all__ = ["exit_code", "main"]
 TRAIN, READ, USE, PREPARE, LEARN = "Train", "Read results", "Use what was trained", "Prepare", "Look up and extend"
 
 add(commands, "run", running.run, TRAIN, "rfbench run prdp --suite small-shapes --seed 1 --set epochs=20")
-add(commands, "sweep", running.sweep, TRAIN, "rfbench sweep prdp ddpo --suite small-shapes --seeds 0-4")
+add(commands, "sweep", sweeping.sweep, TRAIN, "rfbench sweep prdp ddpo --suite small-shapes --seeds 0-4")
 add(commands, "tune", tuning.tune, TRAIN, "rfbench tune small-shapes --algorithm ddpo --trials 8")
 add(commands, "watch", reporting.watch, READ, "rfbench watch results/")
 add(commands, "compare", reporting.compare_runs, READ, "rfbench compare results/ --html report.html")

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
-from rfbench.errors import InputError, RfbenchError, file_error
+from rfbench.errors import ElsewhereError, InputError, RfbenchError, file_error
 
 if TYPE_CHECKING:
     from rfbench.running.progress import Progress
@@ -170,6 +170,8 @@ def main(arguments: list[str] | None = None) -> None:
 def exit_code(arguments: list[str] | None) -> int:
     try:
         code: Any = commands(args=arguments, standalone_mode=False)
+    except ElsewhereError:
+        return 1
     except InputError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2

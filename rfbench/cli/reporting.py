@@ -37,8 +37,14 @@ def compare_runs(
     console.print("written: " + ", ".join(map(str, written.files)), markup=False, highlight=False, soft_wrap=True)
 
 
-def watch(folders: Annotated[list[Path], typer.Argument(help="Folders with runs, searched at any depth.")]) -> None:
-    """Watch running and finished runs, refreshing until Ctrl-C."""
+def watch(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders with runs, searched at any depth; waited for until they are there.")
+    ],
+) -> None:
+    """Watch queued, running and finished runs, refreshing until Ctrl-C."""
     from rfbench import report
+    from rfbench.sweeps.slurm import queue
 
-    report.watch(folders, console)
+    roots = [root for folder in folders for root in (folder.resolve(), *folder.resolve().parents[:3])]
+    report.watch(folders, console, (lambda: queue.task_states(roots)) if queue.installed() else None)

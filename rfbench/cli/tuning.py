@@ -37,9 +37,10 @@ def tune(
 ) -> None:
     """Try an algorithm's settings on a suite: runs over the ranges that its Config declares, judged on unseen prompts
     that serve tuning alone. The same command goes on where it was stopped."""
-    from rfbench import sweeps
     from rfbench.suite.loading import load_suite
     from rfbench.sweeps import tuning
+    from rfbench.sweeps.display import Display
+    from rfbench.sweeps.local import Local, make_lanes
 
     rates = _range(learning_rates)
     with working("checking every trial"):
@@ -56,8 +57,8 @@ def tune(
     if dry_run:
         _print(search, algorithm)
         return
-    with sweeps.Display(made, console) as display:
-        outcomes = sweeps.run_jobs(made, sweeps.make_lanes(jobs), display)
+    with Display(made, console) as display:
+        outcomes = Local(make_lanes(jobs)).run(made, display)
     _print(search, algorithm)
     for outcome in outcomes:
         if outcome.error:

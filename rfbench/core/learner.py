@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rfbench.core import keyed_random
-from rfbench.core.conditioning import Condition, select
+from rfbench.core.conditioning import Condition
 from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy
 from rfbench.core.processes import Processes
@@ -149,7 +149,7 @@ class Learner:
                 latents=rollout.latents[rows, steps].to(self.device),
                 next_latents=rollout.latents[rows, steps + 1].to(self.device),
                 log_probs_old=rollout.log_probs[images, columns].to(self.device),
-                condition=select(rollout.condition, groups.to(self.device)),
+                condition=rollout.conditions(images),
             )
 
     def clean_chunks(self, rollout: Rollout, where: Tensor | None = None) -> Iterator[CleanChunk]:
@@ -162,9 +162,7 @@ class Learner:
             images = rows + local.start
             groups = rollout.groups[images]
             self._where = f"{self._epoch}, among the prompts {_some(rollout.prompts, groups)}"
-            yield CleanChunk(
-                images, rollout.clean_latents[rows].to(self.device), select(rollout.condition, groups.to(self.device))
-            )
+            yield CleanChunk(images, rollout.clean_latents[rows].to(self.device), rollout.conditions(images))
 
     def split(self, count: int) -> Iterator[Tensor]:
         """This process's positions in a batch of ``count`` of the algorithm's own, in pieces of the chunk size."""
@@ -215,7 +213,7 @@ class Learner:
         for parameter in self._parameters:
             if parameter.grad is None:  # no chunk of this process had a gradient
                 parameter.grad = torch.zeros_like(parameter)
-            parameter.grad = self._processes.sum(parameter.grad)
+        self._processes.sum_in_place([parameter.grad for parameter in self._parameters if parameter.grad is not None])
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._stepped = True

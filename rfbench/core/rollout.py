@@ -83,7 +83,7 @@ class Rollout:
         reference_log_probs: the same under the frozen reference, where the algorithm asks for them.
         latents: ``(local images, denoising steps + 1, ...)``, None where the algorithm needs no trajectories.
         clean_latents: ``(local images, ...)``, x_0.
-        condition: one row per group.
+        condition: one row for each group of this process; ``conditions`` has those of given images.
         local: this process's images.
     """
 
@@ -98,6 +98,11 @@ class Rollout:
     condition: Condition
     local: range
     offsets: Tensor | None = None
+
+    def conditions(self, images: Tensor) -> Condition:
+        """Those of some of this process's images ``(m,)``, on the device: m rows."""
+        rows = self.groups[images] - self.groups[self.local.start]
+        return select(self.condition, rows.to(next(iter(self.condition.values())).device))
 
     @property
     def num_images(self) -> int:
@@ -208,7 +213,7 @@ class RolloutSampler:
         num_steps = policy.schedule.num_steps
 
         with meter.phase("sample"):
-            condition = policy.encode_prompts(prompts)
+            condition = policy.encode_prompts(prompts[share.start : share.stop])
         rollout = Rollout(
             epoch=epoch,
             prompts=list(prompts),
@@ -226,7 +231,7 @@ class RolloutSampler:
         scored = []  # the images of each chunk, and a function that waits for their scores
         for start in range(local.start, local.stop, self._chunk_size):
             images = torch.arange(start, min(start + self._chunk_size, local.stop))
-            chunk_condition = select(condition, groups[images].to(device))
+            chunk_condition = rollout.conditions(images)
             chunk_prompts = [prompts[group] for group in groups[images]]
             batch = Batch(f"epoch {epoch + 1}", chunk_prompts, start)
             with meter.phase("sample"):

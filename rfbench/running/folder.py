@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import json
 import os
 import shutil
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from rfbench.errors import InputError
@@ -19,6 +20,7 @@ from rfbench.records.migration import parse_run, upgrade_line
 from rfbench.suite.settings import describe
 
 RECORDS = ("metrics", "evals")
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 JUDGEMENTS = ("quick", "final")  # what `rfbench evaluate` writes, by tier
 
 
@@ -30,16 +32,25 @@ def run_path(root: Path, suite: str, variant: str, seed: int) -> Path:
 class RunFolder:
     """``<root>/<suite>/<variant>/seed-<n>/``, with one writer at a time; other processes of a run only read."""
 
-    def __init__(self, path: Path, *, writer: bool = True) -> None:
+    def __init__(self, path: Path, *, writer: bool = True, patience: float = 0.0) -> None:
+        """``patience``: seconds to wait for another writer to end."""
         self.path = path
         if not writer:
             return
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(path / ".lock", "w")  # noqa: SIM115  # held until the process ends, however it ends
+        # held until the process ends, however it ends; a lock that a killed process leaves behind would not do
+        self._lock = FileLock(path / ".lock", timeout=patience, thread_local=False, fallback_to_soft=False)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._lock.acquire()
+        except Timeout:
             raise InputError(f"{path} is being written by another process; wait, or choose another --out") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            raise InputError(
+                f"{path} is on a file system that gives no file locks ({error.strerror}), so nothing would keep a "
+                "second process out; mount it with locks (Lustre: -o flock), or choose another --out"
+            ) from None
 
     @property
     def checkpoints(self) -> Path:
@@ -84,6 +95,15 @@ class RunFolder:
     def write_run(self, record: RunRecord) -> None:
         """Replaces ``run.json`` atomically."""
         write_atomically(self.path / "run.json", record.to_json(indent=2).encode() + b"\n")
+
+    def fail(self, error: str, rank: int) -> None:
+        """Marks the run as failed, by the process of that rank. The first failure stands: others follow from it."""
+        run = self.read_run()
+        if run is None or run.status == "failed":
+            return
+        path = self.path / f"run.json.{rank}"
+        path.write_text(run.model_copy(update={"status": "failed", "error": error}).to_json(indent=2) + "\n")
+        os.replace(path, self.path / "run.json")
 
     def append(self, name: str, *records: Record) -> None:
         """Adds lines to ``<name>.jsonl``, on disk when this returns."""

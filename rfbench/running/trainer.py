@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -20,8 +19,10 @@ from rfbench.running.checkpoint import Checkpoint
 from rfbench.running.folder import RunFolder, run_path
 from rfbench.running.progress import Progress
 from rfbench.running.resume import check_resumable, check_same_experiment
+from rfbench.running.stopping import StopRequest
 from rfbench.running.trackers import Trackers, tracking
 
+RESTART_PATIENCE = 60.0  # seconds for which a job that was started again waits for its former self to end
 START_ERROR_WARNING = 0.1  # share of the clip range that the ratio's first distance from 1 may reach unremarked
 
 
@@ -32,9 +33,13 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
     """
     processes = Processes(plan.suite.compute)
     check_shares(plan, processes.size)
-    folder = RunFolder(run_path(root, plan.suite.name, plan.label, plan.seed), writer=processes.is_main)
-    earlier = None if overwrite else folder.read_run()
-    processes.wait()
+    patience = RESTART_PATIENCE if provenance.restarts() else 0.0
+    path = run_path(root, plan.suite.name, plan.label, plan.seed)
+    with processes.together():
+        folder = RunFolder(path, writer=processes.is_main, patience=patience)
+        earlier = None if overwrite else folder.read_run()
+    found = "none" if earlier is None else f"{earlier.status} at epoch {earlier.epoch}"
+    processes.agree(f"{path}/run.json", found)
     if earlier is not None:
         planned = plan.planned(processes.size)
         if earlier.status == "finished":
@@ -79,23 +84,29 @@ class _Training:
         self._write_run("running")
         for remark in (*run.plan.remarks(), *remarks(self._prompts)):
             self._progress.note(remark)
-        with self._guarded(), self._progress.running(run.plan, run.meter, self._epoch, self._folder.path):
+        with self._guarded() as stop, self._progress.running(run.plan, run.meter, self._epoch, self._folder.path):
             if not resumed:
                 self._arrive()
             while self._epoch < run.plan.suite.epochs:
                 self._train_epoch()
-                self._arrive()
+                stopping = run.processes.any(stop.made)
+                self._arrive(stopping)
+                if stopping and self._epoch < run.plan.suite.epochs:
+                    raise KeyboardInterrupt
             if run.processes.is_main and run.plan.suite.compute.export:
                 weights.save(run.policy, self._folder.path)
         self._write_run("finished")
 
-    def _arrive(self) -> None:
-        """What is due after a number of completed epochs: evaluation, then a checkpoint that includes it."""
+    def _arrive(self, stopping: bool = False) -> None:
+        """What is due after a number of completed epochs: evaluation, then a checkpoint that includes it.
+
+        A run that stops here writes its checkpoint whether one is due or not.
+        """
         suite, last = self._run.plan.suite, self._epoch == self._run.plan.suite.epochs
         evaluates = last or self._epoch % suite.evaluation.every == 0
         if evaluates:
             self._evaluate()
-        if last or self._epoch % suite.compute.checkpoint_every == 0:
+        if last or stopping or self._epoch % suite.compute.checkpoint_every == 0:
             if not evaluates:  # which has shown that the weights work: a broken checkpoint must not replace a good one
                 self._run.evaluator.probe(self._epoch)
             self._save()
@@ -104,7 +115,10 @@ class _Training:
     def _restore(self) -> bool:
         """Continues from the newest checkpoint; False where there is none, and what was recorded is cleared."""
         run, folder = self._run, self._folder
-        saved = checkpoint.load_latest(folder.checkpoints, run.processes.device, self._owner)
+        with run.processes.together():
+            saved = checkpoint.load_latest(folder.checkpoints, run.processes.device, self._owner)
+        found = f"epoch {saved.epoch}" if saved else "none"
+        run.processes.agree(f"newest checkpoint in {folder.checkpoints}", found)
         if saved is None:
             if run.processes.is_main:
                 folder.clear()
@@ -176,23 +190,26 @@ class _Training:
             checkpoint.save(folder.checkpoints, saved, self._owner)
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Whatever ends the run, its status says so; SIGTERM counts as an interruption."""
+    def _guarded(self) -> Iterator[StopRequest]:
+        """Whatever ends the run, its status says so; a request to stop counts as an interruption."""
+        with StopRequest() as stop:
+            try:
+                yield stop
+            except BaseException as error:
+                stop.settle()
+                self._write_end(error)
+                raise
 
-        def interrupt(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        previous = signal.signal(signal.SIGTERM, interrupt)
-        try:
-            yield
-        except KeyboardInterrupt:
-            self._write_run("interrupted")
-            raise
-        except SystemExit as error:
+    def _write_end(self, error: BaseException) -> None:
+        """Records what ended the run; raises an explanation where there is one."""
+        if isinstance(error, KeyboardInterrupt):
+            if not self._failed():
+                self._write_run("interrupted")
+        elif isinstance(error, SystemExit):
             said = f"a plugin or library called sys.exit({error.code!r}) in epoch {self._epoch + 1}; it must not"
-            self._write_run("failed", said)
+            self._write_failure(said)
             raise InterfaceError(f"{said}\nThe last good checkpoint is in {self._folder.path}") from error
-        except Exception as error:
+        elif isinstance(error, Exception):
             peak = self._run.meter.peak_memory_bytes()
             known = (
                 error
@@ -200,13 +217,23 @@ class _Training:
                 else failures.explain(error, self._run.plan.suite, f"in epoch {self._epoch + 1}", peak)
             )
             with suppress(OSError):  # a full disk takes no status either
-                self._write_run("failed", str(known) if known else f"{type(error).__name__}: {error}")
+                self._write_failure(str(known) if known else f"{type(error).__name__}: {error}")
             if known is None:
-                raise
+                return
             kept = f"The records and the last good checkpoint are in {self._folder.path}"
             raise type(known)(f"{known}\n{kept}") from error
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+
+    def _failed(self) -> bool:
+        """Whether another process of this run has failed: what ends this one follows from that."""
+        found = self._folder.read_run()
+        return found is not None and found.status == "failed"
+
+    def _write_failure(self, error: str) -> None:
+        processes = self._run.processes
+        if not processes.is_main:
+            self._folder.fail(f"process {processes.rank}: {error}", processes.rank)
+        elif not self._failed():
+            self._write_run("failed", error)
 
     def _write_run(self, status: Status, error: str | None = None) -> None:
         run, plan = self._run, self._run.plan

@@ -180,6 +180,12 @@ class Compute(Settings):
     processes: int | None = Field(
         None, ge=1, description="processes that must take part; None takes what is launched", json_schema_extra=FREE
     )
+    timeout_minutes: float = Field(
+        30.0,
+        gt=0,
+        description="for which a process waits for the others of its run before it gives them up for lost",
+        json_schema_extra=FREE,
+    )
     checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints", json_schema_extra=FREE)
     export: bool = Field(
         True,

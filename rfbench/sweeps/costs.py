@@ -9,7 +9,7 @@ import torch
 from rfbench.planning.plan import Totals
 from rfbench.running.timing import measure
 from rfbench.sweeps.jobs import Job
-from rfbench.sweeps.lanes import Lane
+from rfbench.sweeps.local import Lane
 
 
 def unspent(job: Job) -> Totals:

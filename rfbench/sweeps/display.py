@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from rfbench.sweeps.engine import Outcome
 from rfbench.sweeps.jobs import Job
-from rfbench.sweeps.lanes import Outcome
 
 
 class Display:

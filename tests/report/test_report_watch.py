@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from rfbench.errors import InputError, RfbenchError
 from rfbench.records.pace import duration, seconds_left
+from rfbench.records.submission import Task, TaskState
 from rfbench.report.render.watch import Watcher, sparkline, watch
 from tests.report.run_writer import write_run
 
@@ -82,3 +84,62 @@ def test_what_is_left_is_at_the_pace_of_the_last_five_epochs() -> None:
     assert seconds_left([], 3) is None
     assert seconds_left([100.0, 1.0, 2.0, 3.0, 4.0, 5.0], 10) == 30.0
     assert seconds_left([1.0], -1) == 0.0
+
+
+def task(folder: Path, state: str, *, active: bool, reason: str = "None", node: str = "") -> TaskState:
+    made = Task("tiny", folder.parent.name, int(folder.name.removeprefix("seed-")), (), str(folder), "")
+    return TaskState(made, "7_0", state, active, node, reason, "some code")
+
+
+@pytest.mark.parametrize(
+    ("in_folder", "state", "active", "shown", "said"),
+    [
+        ("interrupted", "PENDING", True, "queued", "(BeginTime)"),  # it has put itself back into the queue
+        ("running", "RUNNING", True, "running", None),
+        ("failed", "RUNNING", True, "running", None),  # tried again
+        ("running", "CANCELLED", False, "interrupted", "job 7_0 is over: cancelled"),  # killed before it could say so
+        ("running", "NODE_FAIL", False, "interrupted", "job 7_0 is over: node_fail"),
+        ("interrupted", "CANCELLED", False, "interrupted", None),
+        ("finished", "COMPLETED", False, "finished", None),
+    ],
+)
+def test_folder_and_queue_together_say_how_a_run_is(
+    tmp_path: Path, in_folder: str, state: str, active: bool, shown: str, said: str | None
+) -> None:
+    folder = write_run(tmp_path, "prdp", 0, status=in_folder, host="n1", job="7_0", restart=2, error=None)
+    waits = [task(folder.resolve(), state, active=active, reason="BeginTime")]
+    (run,) = Watcher([tmp_path], lambda: waits).look()
+    assert (run.status, run.error, run.where) == (shown, said, "n1, job 7_0, restart 2")
+
+
+def test_tasks_without_a_folder_are_shown_too_and_those_of_other_folders_are_not(tmp_path: Path) -> None:
+    here = (tmp_path / "results").resolve()
+    waits = [
+        task(here / "tiny" / "prdp" / "seed-0", "PENDING", active=True, reason="Resources"),
+        task(here / "tiny" / "prdp" / "seed-1", "FAILED", active=False, reason="n2 does not see tasks.json", node="n2"),
+        task(tmp_path / "elsewhere" / "prdp" / "seed-2", "PENDING", active=True),
+    ]
+    queued, failed = Watcher([here], lambda: waits).look()  # although the folder is not there yet
+    assert (queued.seed, queued.status, queued.error) == (0, "queued", "(Resources)")
+    assert (failed.status, failed.where) == ("failed", "n2, job 7_0")
+    assert failed.error == "failed before its run began: n2 does not see tasks.json"
+
+
+def test_a_folder_is_waited_for_and_a_file_is_refused(tmp_path: Path) -> None:
+    output = io.StringIO()
+    watch([tmp_path / "later"], Console(file=output, width=200))
+    assert "later is not there yet" in output.getvalue()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is not a folder"):
+        Watcher([tmp_path / "file"])
+
+
+def test_a_queue_that_does_not_answer_is_said_and_hides_no_run(tmp_path: Path) -> None:
+    def silent() -> list[TaskState]:
+        raise RfbenchError("Slurm's squeue did not answer")
+
+    write_run(tmp_path, "prdp", 0)
+    output = io.StringIO()
+    watch([tmp_path], Console(file=output, width=200), silent)
+    assert "the queue is not known: Slurm's squeue did not answer" in output.getvalue()
+    assert "1 finished" in output.getvalue()

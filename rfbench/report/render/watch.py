@@ -1,12 +1,13 @@
-"""`rfbench watch`: running and finished runs in the terminal, refreshed as their folders change."""
+"""`rfbench watch`: queued, running and finished runs in the terminal, refreshed as folders and queue change."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich import box
@@ -16,7 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from rfbench.errors import InputError, RfbenchError
 from rfbench.records.pace import EPOCH_SECONDS, duration, seconds_left
+from rfbench.records.submission import TaskState
 from rfbench.report.analysis.statistics import curve_statistics
 from rfbench.report.frames import decimals, order
 from rfbench.report.load import Runs, find_run_folders, load
@@ -24,8 +27,11 @@ from rfbench.report.load import Runs, find_run_folders, load
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 16
 SILENT_AFTER = 5  # epochs of the run's own pace, but at least a minute
-STYLES = {"running": "bold cyan", "finished": "green", "failed": "bold red", "interrupted": "yellow"}
-STATUS_ORDER = ["running", "interrupted", "failed", "finished"]
+QUEUE_EVERY = 15.0  # seconds between two questions to the cluster
+STYLES = {"running": "bold cyan", "queued": "cyan", "finished": "green", "failed": "bold red", "interrupted": "yellow"}
+STATUS_ORDER = ["running", "queued", "interrupted", "failed", "finished"]
+
+Queue = Callable[[], list[TaskState]]
 
 
 @dataclass(frozen=True)
@@ -43,53 +49,97 @@ class RunStatus:
     seconds_left: float | None
     silent_seconds: float | None
     error: str | None
+    where: str = ""  # host, the cluster's job and its restarts, as far as they are known
 
 
 class Watcher:
-    """Reads run folders again and again, each only when one of its files has changed."""
+    """Reads run folders again and again, each only when one of its files has changed, and asks a cluster's queue.
 
-    def __init__(self, folders: Sequence[Path | str]) -> None:
+    Args:
+        folders: with runs, at any depth; those that are not there yet are waited for.
+        queue: what the cluster says of the tasks of sweeps in these folders; None without a cluster.
+    """
+
+    def __init__(self, folders: Sequence[Path | str], queue: Queue | None = None) -> None:
         self._folders = [Path(folder) for folder in folders]
+        for folder in self._folders:
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"{folder} is not a folder; give the folder that holds your runs, such as results/")
         self._known: dict[Path, tuple[tuple[int, ...], RunStatus | None]] = {}
+        self._queue, self._asked = queue, -QUEUE_EVERY
+        self._tasks: list[TaskState] = []
+        self.trouble = ""  # why the queue is not known, if so
+
+    def missing(self) -> list[Path]:
+        """The folders that are not there yet."""
+        return [folder for folder in self._folders if not folder.is_dir()]
 
     def look(self, now: datetime | None = None) -> list[RunStatus]:
-        """The state of every readable run: running ones first."""
-        moment = now or datetime.now(timezone.utc)
-        found = []
-        for folder in find_run_folders(self._folders):
+        """The state of every readable run and of every task that the cluster knows: running ones first."""
+        found = self._look_at_folders(now or datetime.now(timezone.utc))
+        for folder, task in self._tasks_by_folder().items():
+            known = found.get(folder)
+            found[folder] = _queued(task) if known is None else _with_task(known, task)
+        return sorted(found.values(), key=lambda run: (_rank(run.status), run.suite, run.algorithm, run.seed))
+
+    def _look_at_folders(self, moment: datetime) -> dict[Path, RunStatus]:
+        found = {}
+        for folder in find_run_folders([folder for folder in self._folders if folder.is_dir()]):
             stamp = _stamp(folder)
             known = self._known.get(folder)
             if known is None or known[0] != stamp or (known[1] is not None and known[1].status == "running"):
                 known = (stamp, _status(load([folder]), moment))
                 self._known[folder] = known
             if known[1] is not None:
-                found.append(known[1])
-        return sorted(found, key=lambda run: (_rank(run.status), run.suite, run.algorithm, run.seed))
+                found[folder.resolve()] = known[1]
+        return found
+
+    def _tasks_by_folder(self) -> dict[Path, TaskState]:
+        """The latest task of each watched run's folder: one that is queued or running, if there is one."""
+        if self._queue is not None and time.monotonic() - self._asked >= QUEUE_EVERY:
+            self._asked = time.monotonic()
+            try:
+                self._tasks, self.trouble = self._queue(), ""
+            except RfbenchError as error:
+                self.trouble = str(error)
+        tops = [folder.resolve() for folder in self._folders]
+        tasks = {}
+        for state in sorted(self._tasks, key=lambda state: state.active):
+            folder = Path(state.task.folder)
+            if any(folder.is_relative_to(top) for top in tops):
+                tasks[folder] = state
+        return tasks
 
 
-def watch(folders: Sequence[Path | str], console: Console, every: float = 2.0) -> None:
-    """Show the runs until Ctrl-C; once, where the output is not a terminal."""
-    watcher = Watcher(folders)
+def watch(folders: Sequence[Path | str], console: Console, queue: Queue | None = None, every: float = 2.0) -> None:
+    """Show the runs until Ctrl-C, waiting for folders to appear; once, where the output is not a terminal."""
+    watcher = Watcher(folders, queue)
     if not (console.is_interactive and console.file.isatty()):  # colour can be forced into a file, which is no screen
-        console.print(render_statuses(watcher.look(), limit=None))
+        console.print(_screen(watcher, limit=None))
         return
     with Live(console=console, auto_refresh=False, screen=True) as live:
         try:
             while True:
-                absent = [folder for folder in map(Path, folders) if not folder.is_dir()]
-                if absent:
-                    live.update(Text(f"waiting for {absent[0]}, which is not there yet"), refresh=True)
-                else:
-                    live.update(render_statuses(watcher.look(), limit=max(1, console.height - 5)), refresh=True)
+                live.update(_screen(watcher, limit=max(1, console.height - 6)), refresh=True)
                 time.sleep(every)
         except KeyboardInterrupt:
             pass
+
+
+def _screen(watcher: Watcher, limit: int | None) -> RenderableType:
+    """The runs, what is waited for, and what is wrong with the queue."""
+    shown = [render_statuses(watcher.look(), limit)]
+    shown += [Text(f" {folder} is not there yet", style="dim") for folder in watcher.missing()]
+    if watcher.trouble:
+        shown.append(Text(f" the queue is not known: {watcher.trouble}", style="yellow"))
+    return Group(*shown)
 
 
 def render_statuses(runs: list[RunStatus], limit: int | None) -> RenderableType:
     """A row per run, at most `limit` of them."""
     if not runs:
         return Text("no runs yet; start one with `rfbench run prdp --suite tiny-shapes`")
+    placed = any(run.where for run in runs)
     table = Table(box=box.SIMPLE_HEAD, expand=False)
     for heading in ("suite", "variant"):
         table.add_column(heading, overflow="fold")
@@ -100,8 +150,10 @@ def render_statuses(runs: list[RunStatus], limit: int | None) -> RenderableType:
     table.add_column("so far", no_wrap=True)
     for heading in ("drop", "left"):
         table.add_column(heading, justify="right", no_wrap=True)
+    if placed:
+        table.add_column("where", overflow="fold")
     for run in runs[:limit]:
-        table.add_row(*_cells(run))
+        table.add_row(*_cells(run), *([escape(run.where)] if placed else []))
     counts = ", ".join(
         f"{sum(r.status == s for r in runs)} {s}" for s in STATUS_ORDER if any(r.status == s for r in runs)
     )
@@ -167,12 +219,62 @@ def _status(runs: Runs, now: datetime) -> RunStatus | None:
         seconds_left=left,
         silent_seconds=silent if silent is not None and silent > patience else None,
         error=row["error"],
+        where=_place(next(iter(runs.records.values()))),
     )
 
 
 def _seconds_of_epochs(metrics: pl.DataFrame) -> list[float]:
     phases = [column for column in EPOCH_SECONDS if column in metrics.columns]
     return metrics.select(pl.sum_horizontal(phases)).to_series().to_list() if phases else []
+
+
+def _place(record: dict[str, Any]) -> str:
+    """Host, job and restarts of a run on a cluster; nothing of one that no cluster runs."""
+    if not record.get("job"):
+        return ""
+    return f"{record.get('host')}, job {record['job']}" + _restarts(record.get("restart"))
+
+
+def _restarts(count: Any) -> str:
+    return f", restart {count}" if count else ""
+
+
+def _with_task(run: RunStatus, task: TaskState) -> RunStatus:
+    """A run as its folder and the cluster together have it: the folder cannot know that its process was killed."""
+    if run.status == "finished" or (task.active and task.state != "PENDING" and run.status == "running"):
+        return run
+    if task.active:
+        again = replace(run, status="queued" if task.state == "PENDING" else "running", silent_seconds=None)
+        return replace(again, error=_waiting(task), where=run.where or f"job {task.job}", seconds_left=None)
+    if run.status == "running":
+        gone = f"job {task.job} is over: {task.state.lower()}"
+        return replace(run, status="interrupted", error=gone, silent_seconds=None, seconds_left=None)
+    return run
+
+
+def _queued(task: TaskState) -> RunStatus:
+    """A task whose run has no folder yet."""
+    status = "failed" if not task.active else "queued" if task.state == "PENDING" else "running"
+    ended = f"{task.state.lower()} before its run began: {task.reason}"
+    return RunStatus(
+        suite=task.task.suite,
+        algorithm=task.task.variant,
+        seed=task.task.seed,
+        status=status,
+        epoch=0,
+        epochs=None,
+        rewards=(),
+        drawdown=None,
+        seconds_left=None,
+        silent_seconds=None,
+        error=_waiting(task) if task.active else ended,
+        where=(f"{task.node}, " if task.node else "") + f"job {task.job}",
+    )
+
+
+def _waiting(task: TaskState) -> str | None:
+    """Why a task waits, in Slurm's word."""
+    return f"({task.reason})" if task.state == "PENDING" and task.reason not in ("", "None") else None
 
 
 def _seconds_since(moment: str | None, now: datetime) -> float | None:

@@ -21,16 +21,16 @@ from rfbench.cli import exit_code
 pytestmark = pytest.mark.slow
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
-EPOCHS = 30
+EPOCHS = 60
 SLOW = """
-import time
+import os, time
 from rfbench.worlds.gaussian.reward import GaussianLinear
 
 class SlowLinear(GaussianLinear):
     "GaussianLinear, and an epoch that takes long enough for things to happen in it."
 
     def __call__(self, images, prompts):
-        time.sleep(0.3)
+        time.sleep(float(os.environ.get("SECONDS_OF_A_REWARD", 0)))
         return super().__call__(images, prompts)
 """
 DIFFERENT = {"phase_seconds", "started_at", "updated_at", "host", "job", "restart", "peak_memory_bytes"}
@@ -56,10 +56,11 @@ def test_preempted_timed_out_cancelled_and_left_alone(
     cluster: None, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("SECONDS_OF_A_REWARD", "0.7")
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "out"
     (tmp_path / "slow.py").write_text(SLOW)
-    settings = [f"epochs={EPOCHS}", "evaluation.every=10", "budget.reward_queries_per_epoch=32"]
+    settings = [f"epochs={EPOCHS}", "evaluation.every=20", "budget.reward_queries_per_epoch=32"]
     settings += ["reward.name=slow-linear", "compute.checkpoint_every=1"]
     options = ["--suite", "optimum-gaussian", "--plugin", "slow.py", *[p for s in settings for p in ("--set", s)]]
     sweep = ["sweep", "prdp", "ddpo", "--seeds", "0-3", "--out", "out", *options]
@@ -79,7 +80,7 @@ def test_preempted_timed_out_cancelled_and_left_alone(
     subprocess.run(["sbatch", "-p", "urgent", "-c", "3", "-o", "/dev/null", "--wrap", "sleep 3"], check=True)
     wait_until(lambda: "interrupted" in (status(first), status(second)), "a run that is preempted")
     stays, number = (first, 0) if status(second) == "interrupted" else (second, 1)
-    subprocess.run(["scontrol", "update", f"JobId={array}_{number}", "TimeLimit=1"], check=True)
+    subprocess.run(["scontrol", "update", f"JobId={array}_{number}", f"TimeLimit={minutes(array, number)}"], check=True)
     wait_until(lambda: status(stays) == "interrupted", "a run that is near its limit")
     assert epoch(stays) < EPOCHS
     wait_until(lambda: epoch(third) >= 1, "a third run")
@@ -97,10 +98,11 @@ def test_preempted_timed_out_cancelled_and_left_alone(
     log = {name: first.parent.parent.joinpath(name).read_text() for name in ("prdp/seed-0.log", "ddpo/seed-0.log")}
     with capfd.disabled():
         print(log["prdp/seed-0.log"], log["ddpo/seed-0.log"])
-    assert any("the time limit is near: it goes back into the queue" in text for text in log.values())
+    assert any(re.search("the time limit (is near|was reached): it goes back", text) for text in log.values())
     assert all(re.search(r"restart \d", text) for text in log.values())  # appended to, not replaced
     assert "stopped by Slurm (" in (out / "optimum-gaussian" / "prdp" / "seed-1.log").read_text()
 
+    monkeypatch.delenv("SECONDS_OF_A_REWARD")
     assert exit_code([*sweep, "--jobs", "2", "--gpus", "0", "--out", "here"]) == 0
     for index in range(8):
         same_run(run(out, index), run(tmp_path / "here", index))
@@ -146,6 +148,13 @@ def tasks() -> dict[str, str]:
     lines = subprocess.run(["squeue", "-hr", "-o", "%i %T %j"], capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in lines.splitlines()]
     return {job: state for job, state, name in rows if name.startswith("rfbench-")}
+
+
+def minutes(array: str, number: int) -> int:
+    """A time limit that is less than a minute away: Slurm looks every half minute, and warns a minute before."""
+    command = ["squeue", "-h", "-j", f"{array}_{number}", "-o", "%M"]
+    *_, before, _ = ("0:" + subprocess.run(command, capture_output=True, text=True, check=True).stdout).split(":")
+    return int(before) + 1
 
 
 def status(folder: Path) -> str:

@@ -56,14 +56,15 @@ def task_states(roots: Sequence[Path]) -> list[TaskState]:
     return list(found.values())
 
 
-def job_state(job: str) -> str:
-    """A job's state: RUNNING, CANCELLED, COMPLETING, ..."""
-    said = call("scontrol", "--oneliner", "show", "job", job)
-    return next((word.partition("=")[2] for word in said.split() if word.startswith("JobState=")), "")
+def job_state(job: str) -> tuple[str, str]:
+    """A job's state, such as RUNNING or COMPLETING, and the reason for it, such as TimeLimit."""
+    words = call("scontrol", "--oneliner", "show", "job", job).split()
+    found = dict(word.split("=", 1) for word in words if word.startswith(("JobState=", "Reason=")))
+    return found.get("JobState", ""), found.get("Reason", "")
 
 
 def requeue(job: str) -> None:
-    """Puts a running job back into the queue."""
+    """Puts a job that runs, or has just ended, back into the queue."""
     call("scontrol", "requeue", job)
 
 

@@ -17,7 +17,7 @@ SCRIPT = """\
 tasks={tasks}
 if ! cd {directory} || ! [ -r "$tasks" ]; then
     said="$(hostname) does not see $tasks: give the sweep an --out on a disk that all nodes share"
-    scontrol update JobId="$SLURM_JOB_ID" Comment="$said"
+    scontrol update JobId="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" Comment="$said"
     cd "$SLURM_SUBMIT_DIR" || cd
     echo "$said" >>{name}.err
     exit 1

@@ -34,7 +34,7 @@ class Attempt:
 
     def __init__(self, submission: Submission, task: Task, log: IO[bytes]) -> None:
         self._submission, self._task, self._log = submission, task, log
-        self._job = os.environ.get("SLURM_JOB_ID", "")
+        self._job = job_name()
         self._restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
         self._child: subprocess.Popen[bytes] | None = None
         self._warned = self._terminated = False
@@ -45,7 +45,7 @@ class Attempt:
         signal.signal(signal.SIGALRM, self._stop)
         signal.signal(signal.SIGTERM, self._stop)
         again = f", restart {self._restarts}" if self._restarts else ""
-        self._say(f"{self._submission.name} on {socket.gethostname()}, job {_name()}{again}")
+        self._say(f"{self._submission.name} on {socket.gethostname()}, job {self._job}{again}")
         seconds = str(max(30, self._submission.warning - STOPPING))
         handled = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
         launcher = {"TORCHELASTIC_SIGNALS_TO_HANDLE": handled, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": seconds}
@@ -71,8 +71,10 @@ class Attempt:
         """Puts the job back into the queue, if that is its user's wish and nobody else does."""
         why = "the time limit is near" if self._warned else "it was preempted"
         try:
-            state = queue.job_state(self._job)
-            if state != "RUNNING":  # cancelled, or Slurm has requeued it itself
+            state, reason = queue.job_state(self._job)
+            if reason == "TimeLimit":
+                why = "the time limit was reached"
+            if state != "RUNNING" and reason != "TimeLimit":  # cancelled, or Slurm has requeued it itself
                 self._say(f"it was stopped by Slurm ({state.lower() or 'gone'})")
             elif self._restarts >= self._submission.restarts:
                 self._say(f"{why}, but it has been restarted {self._restarts} times, which is its limit: it stays away")
@@ -110,7 +112,8 @@ def main(file: str, index: str) -> int:
         return Attempt(submission, task, output).run()
 
 
-def _name() -> str:
+def job_name() -> str:
+    """This task's job as ``12_3``: the number of an array's last task alone would stand for the whole array."""
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID", "?")
 

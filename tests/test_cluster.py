@@ -94,7 +94,7 @@ def test_the_script_says_what_was_asked_for_and_is_sound_shell(tmp_path: Path) -
 
 def test_gpus_are_asked_for_once(tmp_path: Path) -> None:
     assert "gpus-per-node" not in batch_script(THREE, Settings({"gres": "gpu:a100:1"}), tmp_path, gpus=1, at_once=None)
-    assert "gpu" not in batch_script(THREE, Settings(), tmp_path, gpus=0, at_once=None)
+    assert "gpus-per-node" not in batch_script(THREE, Settings(), tmp_path, gpus=0, at_once=None)
 
 
 def test_a_task_that_does_not_find_its_folder_says_so_in_its_first_second(tmp_path: Path) -> None:

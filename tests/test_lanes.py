@@ -81,7 +81,8 @@ def test_a_run_ends_when_the_sweep_is_killed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("code", "expected"), [("pass", 0), ("sys.exit(2)", 2), ("os.kill(os.getpid(), 9)", 128 + 9)])
 def test_the_lifeline_has_the_exit_code_of_what_it_holds(code: str, expected: int) -> None:
     command = [*LIFELINE, sys.executable, "-c", f"import os, sys; {code}"]
-    assert subprocess.run(command, stdin=subprocess.PIPE, check=False).returncode == expected
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as held:
+        assert held.wait(120) == expected
 
 
 @pytest.mark.parametrize(

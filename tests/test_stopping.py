@@ -18,6 +18,8 @@ from rfbench.suite.suite import Suite
 from tests import tiny
 from tests.test_trainer import assert_same_run
 
+WARNING, END = signal.SIGUSR2, signal.SIGTERM
+
 
 class Asked(Quiet):
     """Sends signals to the run in its second epoch."""

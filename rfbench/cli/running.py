@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rfbench.cli.app import Overrides, Plugins, console, progress, working
+from rfbench.cli.tuning import remark_untuned
 from rfbench.errors import InputError
 
 if TYPE_CHECKING:

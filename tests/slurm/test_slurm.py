@@ -86,7 +86,7 @@ def test_preempted_timed_out_cancelled_and_left_alone(
     wait_until(lambda: epoch(third) >= 1, "a third run")
     show("while they run", [sys.executable, "-m", "rfbench", "watch", "out"], capfd)
     subprocess.run(["scancel", f"{array}_2"], check=True)
-    wait_until(lambda: status(third) == "interrupted", "a run that is cancelled")
+    wait_until(lambda: status(third) == "interrupted" and f"{array}_2" not in tasks(), "a run that is cancelled")
 
     # the same command submits what is neither finished nor queued: what was cancelled
     capfd.readouterr()
@@ -179,9 +179,10 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = 600) -> No
 
 def show(when: str, command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     """What a user sees, for whoever runs this by hand."""
-    shown = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "160"}).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "160"})
     with capfd.disabled():
-        print(f"\n--- {when}\n{shown}")
+        print(f"\n--- {when}\n{shown.stdout}{shown.stderr}")
+    assert shown.returncode == 0
 
 
 def same_run(one: Path, other: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import shutil
 import time
@@ -15,6 +17,7 @@ from rfbench.core import processes as processes_module
 from rfbench.core.processes import Processes
 from rfbench.errors import InputError
 from rfbench.rewards.jpeg import JpegIncompressibility
+from rfbench.running.folder import RunFolder, run_path
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Compute, Suite
@@ -39,7 +42,7 @@ def test_gradients_summed_in_buckets_are_those_summed_one_by_one(monkeypatch: py
         group.sum_in_place(tensors)
         return all(map(torch.equal, tensors, one_by_one)), len(calls)
 
-    assert on_processes(2, sums) == [("returned", (True, 5))] * 2
+    assert on_processes(2, sums) == [("returned", (True, 4))] * 2
 
 
 def test_on_one_process_nothing_is_touched() -> None:
@@ -75,8 +78,6 @@ def test_processes_that_see_different_checkpoints_stop_with_one_line(suite: Suit
 def test_a_folder_that_is_taken_ends_every_process(suite: Suite, tmp_path: Path) -> None:
     def run(rank: int) -> None:
         train(tiny.plan(suite), tmp_path, Quiet())
-
-    from rfbench.running.folder import RunFolder, run_path
 
     taken = RunFolder(run_path(tmp_path, "tiny", "prdp", 0))
     (name, said), (other, _) = on_processes(2, run)  # type: ignore[misc]
@@ -154,11 +155,6 @@ def test_a_process_encodes_its_own_prompts_alone(suite: Suite, tmp_path: Path) -
 def test_a_taken_lock_and_a_file_system_without_locks_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import errno
-    import fcntl
-
-    from rfbench.running.folder import RunFolder
-
     for number, said in (
         (errno.EWOULDBLOCK, "is being written by another process"),
         (errno.ENOSYS, "is on a file system that gives no file locks"),  # Lustre without flock

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from rich import box
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rfbench.errors import InputError, RfbenchError
+from rfbench.records.format import RunRecord
 from rfbench.records.pace import EPOCH_SECONDS, duration, seconds_left
 from rfbench.records.submission import TaskState
 from rfbench.report.analysis.statistics import curve_statistics
@@ -228,15 +228,11 @@ def _seconds_of_epochs(metrics: pl.DataFrame) -> list[float]:
     return metrics.select(pl.sum_horizontal(phases)).to_series().to_list() if phases else []
 
 
-def _place(record: dict[str, Any]) -> str:
+def _place(record: RunRecord) -> str:
     """Host, job and restarts of a run on a cluster; nothing of one that no cluster runs."""
-    if not record.get("job"):
+    if not record.job:
         return ""
-    return f"{record.get('host')}, job {record['job']}" + _restarts(record.get("restart"))
-
-
-def _restarts(count: Any) -> str:
-    return f", restart {count}" if count else ""
+    return f"{record.host}, job {record.job}" + (f", restart {record.restart}" if record.restart else "")
 
 
 def _with_task(run: RunStatus, task: TaskState) -> RunStatus:

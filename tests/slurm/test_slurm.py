@@ -121,14 +121,23 @@ def test_what_slurm_refuses_is_told_and_nothing_is_left_behind(
     assert [path.name for path in (tmp_path / ".sweeps").iterdir()] == [".lock"]
 
 
-def test_a_task_that_does_not_find_its_folder_says_so_with_its_host(
-    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_code_is_refused_and_a_task_that_does_not_find_its_folder_says_so_with_its_host(
+    cluster: None, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["sweep", "prdp", "--suite", "optimum-gaussian", "--seeds", "0", "--out", "out", "--on", "slurm"]
     assert exit_code([*command, "--gpus", "0", "--slurm", "hold=true"]) == 0
     (name,) = (path.name for path in (tmp_path / "out" / ".sweeps").iterdir() if path.is_dir())
     (job,) = tasks()
+    file = tmp_path / "out" / ".sweeps" / name / "tasks.json"
+    content = file.read_text()
+    file.write_text(json.dumps(json.loads(content) | {"code": "rfbench 9.9, commit abc"}))
+    assert exit_code([*command, "--gpus", "0"]) == 2  # what is compared must be of one code
+    said = capfd.readouterr().err
+    assert "queued or running with other code: rfbench 9.9, commit abc; this is rfbench" in said
+    file.write_text(content)
+    assert exit_code([*command, "--gpus", "0"]) == 0
+    assert "1 are queued already" in capfd.readouterr().out
     (tmp_path / "out").rename(tmp_path / "a disk of the login node")
     subprocess.run(["scontrol", "release", job.partition("_")[0]], check=True)
     wait_until(lambda: not tasks(), "a task that ends")

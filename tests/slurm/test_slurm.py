@@ -9,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from rfbench.cli import exit_code
@@ -38,11 +40,13 @@ DIFFERENT = {"phase_seconds", "started_at", "updated_at", "host", "job", "restar
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """One controller and one node of four CPUs, on this machine."""
+    """One controller and one node of four CPUs, on this machine; one at a time, whatever runs beside this test."""
     if shutil.which("slurmctld") is None:
         pytest.skip("Slurm is not installed; on Debian: apt-get install --no-install-recommends slurm-wlm munge")
     if os.geteuid():
         pytest.skip("starting Slurm's daemons needs root")
+    alone = FileLock(Path(tempfile.gettempdir()) / "rfbench-tests-slurm.lock")
+    alone.acquire()
     subprocess.run([CLUSTER, "stop"], check=True)
     started = subprocess.run([CLUSTER, "start"], capture_output=True, text=True)
     if started.returncode:
@@ -50,6 +54,7 @@ def cluster() -> Iterator[None]:
     yield
     subprocess.run(["scancel", "--user=root"], check=False)
     subprocess.run([CLUSTER, "stop"], check=True)
+    alone.release()
 
 
 def test_preempted_timed_out_cancelled_and_left_alone(
@@ -83,6 +88,7 @@ def test_preempted_timed_out_cancelled_and_left_alone(
     subprocess.run(["scontrol", "update", f"JobId={array}_{number}", f"TimeLimit={minutes(array, number)}"], check=True)
     wait_until(lambda: status(stays) == "interrupted", "a run that is near its limit")
     assert epoch(stays) < EPOCHS
+    subprocess.run(["scontrol", "update", f"JobId={array}_{number}", "TimeLimit=30"], check=True)
     wait_until(lambda: epoch(third) >= 1, "a third run")
     show("while they run", [sys.executable, "-m", "rfbench", "watch", "out"], capfd)
     subprocess.run(["scancel", f"{array}_2"], check=True)

@@ -176,11 +176,14 @@ def sweep(
 
     from rich.console import Console
 
-    from rfbench import report, sweeps
+    from rfbench import report
     from rfbench.errors import RfbenchError
     from rfbench.suite import toml
+    from rfbench.sweeps.display import Display
+    from rfbench.sweeps.jobs import make_jobs
+    from rfbench.sweeps.local import Local, make_lanes
 
-    made = sweeps.make_jobs(
+    made = make_jobs(
         [suite] if isinstance(suite, str) else list(suite),
         [algorithms] if isinstance(algorithms, str) else list(algorithms),
         list(seeds),
@@ -191,8 +194,8 @@ def sweep(
             for key, values in (vary or {}).items()
         ],
     )
-    with sweeps.Display(made, Console(file=io.StringIO()) if quiet else Console()) as display:
-        outcomes = sweeps.run_jobs(made, sweeps.make_lanes(jobs), display)
+    with Display(made, Console(file=io.StringIO()) if quiet else Console()) as display:
+        outcomes = Local(make_lanes(jobs)).run(made, display)
     failed = [f"{outcome.job}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
     if failed:
         raise RfbenchError(f"{len(failed)} of {len(made)} runs failed:\n  " + "\n  ".join(failed))

@@ -25,7 +25,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.loading import load_suite
 from rfbench.sweeps.jobs import make_jobs
-from rfbench.sweeps.local import Local, make_lanes
+from rfbench.sweeps.local import Lane, Local
 from tests.test_cli import rfbench
 
 SHORT = [
@@ -191,7 +191,7 @@ def test_a_sweep_asks_the_folder_whether_a_run_is_finished(tmp_path: Path) -> No
     overrides = [*SHORT[:3], "algorithms.ddpo.images_per_prompt=4", "reward.name=leaves"]
     overrides += ["algorithms.ddpo.config.updates_per_epoch=1"]
     jobs = make_jobs(["optimum-gaussian"], ["ddpo"], [0], tmp_path / "out", overrides=overrides, plugins=[file])
-    (outcome,) = Local(make_lanes(1)).run(jobs, lambda _: None)
+    (outcome,) = Local([Lane(1)]).run(jobs, lambda _: None)
     assert outcome.error is not None
     assert "ended with code 0 before the run was finished" in outcome.error
 

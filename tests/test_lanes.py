@@ -106,7 +106,7 @@ def job(tmp_path: Path) -> Job:
 
 
 def write(job: Job, **changes: object) -> None:
-    shipped = Path(__file__).parent.parent / "results" / "small-shapes" / "prdp" / "seed-0" / "run.json"
+    shipped = Path(__file__).parent.parent / "results" / "reference" / "small-shapes" / "prdp" / "seed-0" / "run.json"
     (job.folder / "run.json").write_text(json.dumps(json.loads(shipped.read_text()) | changes))
 
 

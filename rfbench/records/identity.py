@@ -117,7 +117,7 @@ def _hash(fields: dict[str, Any]) -> str:
 
 
 def _identity(run: Experiment) -> dict[str, Value]:
-    """Everything that identifies a run, by name; ``rewards``: what its rewards' numbers are, too."""
+    """Everything that identifies a run, by name."""
     fields = dict(_suite_fields(run.suite, run.inputs))
     settings = run.suite.get("algorithms", {}).get(run.variant, {})
     fields |= {f"algorithms.{run.variant}.{name}": Value("variant", value) for name, value in _flat(settings)}

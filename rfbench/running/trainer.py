@@ -207,7 +207,7 @@ class _Training:
                 self._write_run("interrupted")
         elif isinstance(error, SystemExit):
             said = f"a plugin or library called sys.exit({error.code!r}) in epoch {self._epoch + 1}; it must not"
-            self._write_run("failed", said)
+            self._write_failure(said)
             raise InterfaceError(f"{said}\nThe last good checkpoint is in {self._folder.path}") from error
         elif isinstance(error, Exception):
             peak = self._run.meter.peak_memory_bytes()

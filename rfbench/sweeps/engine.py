@@ -46,8 +46,6 @@ class Attempt:
     def _reason(self, ended: str) -> str:
         if "killed" in ended:  # what it printed last is no reason
             return ended
-        if ended == "it ended with code 0":
-            return f"{ended} before the run was finished, by sys.exit or the like; see {self._job.log}"
         printed = last_line(self._job.log, self._log_start)
         return f"{printed} ({ended})" if printed else f"{ended}, and printed nothing"
 

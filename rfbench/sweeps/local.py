@@ -122,6 +122,8 @@ def _run(job: Job, free: queue.SimpleQueue[Lane], children: _Children) -> Outcom
 
 def explain_exit(code: int) -> str:
     """What an exit code says, in words."""
+    if code == 0:
+        return "its process ended with code 0 before the run was finished, by sys.exit or the like"
     number = -code if code < 0 else code - 128
     if code == 128 + signal.SIGINT or not 0 < number < signal.NSIG:
         return f"it ended with code {code}"

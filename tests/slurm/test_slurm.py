@@ -9,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from rfbench.cli import exit_code
@@ -38,11 +40,13 @@ DIFFERENT = {"phase_seconds", "started_at", "updated_at", "host", "job", "restar
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """One controller and one node of four CPUs, on this machine."""
+    """One controller and one node of four CPUs, on this machine; one at a time, whatever runs beside this test."""
     if shutil.which("slurmctld") is None:
         pytest.skip("Slurm is not installed; on Debian: apt-get install --no-install-recommends slurm-wlm munge")
     if os.geteuid():
         pytest.skip("starting Slurm's daemons needs root")
+    alone = FileLock(Path(tempfile.gettempdir()) / "rfbench-tests-slurm.lock")
+    alone.acquire()
     subprocess.run([CLUSTER, "stop"], check=True)
     started = subprocess.run([CLUSTER, "start"], capture_output=True, text=True)
     if started.returncode:
@@ -50,6 +54,7 @@ def cluster() -> Iterator[None]:
     yield
     subprocess.run(["scancel", "--user=root"], check=False)
     subprocess.run([CLUSTER, "stop"], check=True)
+    alone.release()
 
 
 def test_preempted_timed_out_cancelled_and_left_alone(
@@ -83,6 +88,7 @@ def test_preempted_timed_out_cancelled_and_left_alone(
     subprocess.run(["scontrol", "update", f"JobId={array}_{number}", f"TimeLimit={minutes(array, number)}"], check=True)
     wait_until(lambda: status(stays) == "interrupted", "a run that is near its limit")
     assert epoch(stays) < EPOCHS
+    subprocess.run(["scontrol", "update", f"JobId={array}_{number}", "TimeLimit=30"], check=True)
     wait_until(lambda: epoch(third) >= 1, "a third run")
     show("while they run", [sys.executable, "-m", "rfbench", "watch", "out"], capfd)
     subprocess.run(["scancel", f"{array}_2"], check=True)
@@ -121,14 +127,23 @@ def test_what_slurm_refuses_is_told_and_nothing_is_left_behind(
     assert [path.name for path in (tmp_path / ".sweeps").iterdir()] == [".lock"]
 
 
-def test_a_task_that_does_not_find_its_folder_says_so_with_its_host(
-    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_code_is_refused_and_a_task_that_does_not_find_its_folder_says_so_with_its_host(
+    cluster: None, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["sweep", "prdp", "--suite", "optimum-gaussian", "--seeds", "0", "--out", "out", "--on", "slurm"]
     assert exit_code([*command, "--gpus", "0", "--slurm", "hold=true"]) == 0
     (name,) = (path.name for path in (tmp_path / "out" / ".sweeps").iterdir() if path.is_dir())
     (job,) = tasks()
+    file = tmp_path / "out" / ".sweeps" / name / "tasks.json"
+    content = file.read_text()
+    file.write_text(json.dumps(json.loads(content) | {"code": "rfbench 9.9, commit abc"}))
+    assert exit_code([*command, "--gpus", "0"]) == 2  # what is compared must be of one code
+    said = capfd.readouterr().err
+    assert "queued or running with other code: rfbench 9.9, commit abc; this is rfbench" in said
+    file.write_text(content)
+    assert exit_code([*command, "--gpus", "0"]) == 0
+    assert "1 are queued already" in capfd.readouterr().out
     (tmp_path / "out").rename(tmp_path / "a disk of the login node")
     subprocess.run(["scontrol", "release", job.partition("_")[0]], check=True)
     wait_until(lambda: not tasks(), "a task that ends")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -20,6 +20,7 @@ from rfbench.report.analysis.short_table import summarise
 from rfbench.report.analysis.statistics import stability
 from rfbench.report.analysis.verdict import Evidence, Verdict, verdicts
 from rfbench.report.load import Runs, load
+from rfbench.report.shipped import tell_apart
 
 FRAMES = ("table", "estimates", "contrasts", "pairs", "curves", "hacking", "seen_unseen", "paper", "stability")
 
@@ -65,8 +66,9 @@ def analyse(folders: Sequence[Path | str], allow_mixed: bool = False) -> Compari
 
     An `InputError` where there is none, or where runs must not be averaged, unless `allow_mixed`.
     """
-    everything = load(folders)
-    runs, notes = select_finished(everything, allow_mixed)
+    everything, apart = tell_apart(load(folders))
+    runs, found = select_finished(everything, allow_mixed)
+    notes = replace(found, summaries=(*apart, *found.summaries))
     curves = read_curves(runs.evals)
     statistics = stability(runs.evals)
     estimates, paired, means = estimate(curves, statistics), pairs(curves), mean_curves(curves)

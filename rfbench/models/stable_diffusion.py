@@ -141,9 +141,7 @@ class StableDiffusion(Model):
         (source,) = StableDiffusion.sources(config)
         folder = pipeline_folder.read(source.require("model"), weights=False)
         readers = [text_encoding.ClipTokens(folder, part) for part in folder.text_encoders]
-        return lambda prompts: [
-            tuple(map(tuple, rows)) for rows in zip(*(read(prompts) for read in readers), strict=True)
-        ]
+        return lambda prompts: list(zip(*(tokens.reading(prompts) for tokens in readers), strict=True))
 
     def encode(self, prompt: str) -> Condition:
         return self.text(prompt)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ class ClipTokens:
             embeddings=folder.vocabulary(part),
             positions=folder.positions(part),
         )
+        self._read: dict[str, tuple[int, ...]] = {}  # the tokens of words
 
     def truncates(self, prompt: str) -> bool:
         """Whether the prompt has more tokens than are encoded; a token is a byte at least, and two are added."""
@@ -64,6 +66,19 @@ class ClipTokens:
             list(prompts), padding="max_length", max_length=self._tokenizer.model_max_length, truncation=True
         )
         return list(tokens.input_ids)
+
+    def reading(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
+        """What the encoder tells prompts apart by: their tokens, cut.
+
+        CLIP's tokens never cross a space, so each word is looked up once: prompt sets may be large.
+        """
+        words = [prompt.split() for prompt in prompts]
+        unread = list(set(chain.from_iterable(words)) - self._read.keys())
+        if unread:
+            tokens = self._tokenizer(unread, add_special_tokens=False, verbose=False).input_ids
+            self._read |= zip(unread, map(tuple, tokens), strict=True)
+        room = self._tokenizer.model_max_length - 2  # beside the signs of beginning and end
+        return [tuple(chain.from_iterable(map(self._read.__getitem__, row)))[:room] for row in words]
 
 
 class ClipText:

@@ -17,11 +17,12 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from rfbench.cli import exit_code
 from rfbench.errors import InputError
 from rfbench.hub import weights
+from rfbench.models import pipeline_folder, text_encoding
 from rfbench.models.pipeline_folder import ENCODER, MODEL
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
 from rfbench.suite.suite import Suite
@@ -436,3 +437,21 @@ def test_unseen_is_what_the_tokenizer_tells_apart(tmp_path: Path, pipeline: Path
     sets["new"] |= {"exclude": ["train"]}
     suite = Suite.model_validate(base | {"prompts": prompts, "evaluation": {"sets": sets}})
     assert tiny.plan(suite).evaluation_prompts == {"new": ["a pelican"]}
+
+
+def test_what_is_read_is_what_is_encoded(folders: dict[str, Path]) -> None:
+    """Word by word as all at once: the encoder's tokens, without the signs of beginning, end and filling."""
+    read = text_encoding.ClipTokens(pipeline_folder.read(folders["sd1"]), "text_encoder")
+    prompts = [
+        "a cat",
+        "a  CAT",
+        "it's 2 o'clock,\tisn't it?",
+        "caf\u00e9 cafe\u0301 \u7dda\u753b",
+        "x",
+        "a cat with the hat on",
+    ]
+    filling = CLIPTokenizer.from_pretrained(folders["sd1"] / "tokenizer").pad_token_id
+    for tokens, row in zip(read.reading(prompts), read(prompts), strict=True):
+        inside = row[1:-1]
+        assert list(tokens) == inside[: len(tokens)]
+        assert set(inside[len(tokens) :]) <= {filling}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rfbench.core.launcher import check_launcher
 from rfbench.errors import InputError
+from rfbench.suite.launcher import check_launcher
 from rfbench.suite.suite import Compute
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfbench.core.launcher import check_launcher
 from rfbench.errors import ElsewhereError, InputError, LostProcessError
+from rfbench.suite.launcher import check_launcher
 from rfbench.suite.suite import Compute, TrackerSettings
 
 BUCKET_BYTES = 32 * 2**20  # of gradients in one message: few enough messages, little enough memory beside them

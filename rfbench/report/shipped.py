@@ -1,7 +1,7 @@
 """Runs that ship with rfbench beside a user's own: shown together, and never pooled unasked.
 
 Reference runs lie in ``reference/<suite>/...`` and those of studies in ``studies/<name>/<suite>/...``; a user's own in
-``<suite>/...``. Where a suite has runs of several such places, the reference keeps its names and the others bear theirs.
+``<suite>/...``. Where a suite has runs of several such places, the reference keeps its names; the others bear theirs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REFERENCE, OWN = "reference", "yours"
 
 
 def collection(run: Path) -> str:
-    """Where a run's folder ``.../<suite>/<variant>/seed-<n>`` belongs: ``reference``, ``studies/<name>`` or ``yours``."""
+    """Where a folder ``.../<suite>/<variant>/seed-<n>`` belongs: ``reference``, ``studies/<name>`` or ``yours``."""
     above = run.parents[2]
     if above.name == REFERENCE:
         return REFERENCE
@@ -47,8 +47,8 @@ def tell_apart(runs: Runs) -> tuple[Runs, list[str]]:
     if not names:
         return runs, []
     marks = pl.DataFrame(names)
-    frames = (_marked(frame, marks) for frame in (runs.runs, runs.evals, runs.metrics))
-    return Runs(*frames, runs.records, runs.problems), notes
+    marked, evals, metrics = (_marked(frame, marks) for frame in (runs.runs, runs.evals, runs.metrics))
+    return Runs(marked, evals, metrics, runs.records, runs.problems), notes
 
 
 def _marked(frame: pl.DataFrame, marks: pl.DataFrame) -> pl.DataFrame:

@@ -48,7 +48,7 @@ def test_every_reference_run_is_finished_of_clean_code_and_of_the_suite_as_it_is
         assert run.suite_hash == suite_components(suite).suite_hash, folder
         assert run.suite_hash == suite_hash(run.suite, run.inputs), folder
         assert run.variant_hash == variant_hash(run.suite, run.variant), folder
-        if run.variant in suite.algorithms:
+        if folder in runs and run.variant in suite.algorithms:  # a study's records stay what they were
             assert run.variant_hash == variant_hash(make_outline(suite, run.variant, 0).resolved(), run.variant), folder
 
 

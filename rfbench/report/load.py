@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, get_args
 
 import polars as pl
 import polars.selectors as cs
@@ -39,7 +39,11 @@ COLUMN_TYPES: dict[Any, pl.DataType] = {
 EVAL_SCHEMA: dict[str, pl.DataType] = {
     name: COLUMN_TYPES[field.annotation] for name, field in EvaluationRecord.model_fields.items()
 }
-REQUIRED_IN_EVAL = [name for name in EVAL_SCHEMA if name not in ("standard_error", "per_prompt")]
+REQUIRED_IN_EVAL = [
+    name
+    for name, field in EvaluationRecord.model_fields.items()
+    if type(None) not in get_args(field.annotation) and name != "per_prompt"
+]
 SPENT: dict[str, pl.DataType] = {
     "denoiser_forwards": pl.Int64(),
     "denoiser_backwards": pl.Int64(),

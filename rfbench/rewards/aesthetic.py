@@ -11,12 +11,12 @@ from torch import Tensor
 
 from rfbench.core.reward import Reward
 from rfbench.errors import InputError
+from rfbench.files import sha256
 from rfbench.hub import weights as hub
 from rfbench.hub.sources import Source
 from rfbench.rewards import weights
 from rfbench.rewards.clip import BACKEND, IMAGE_FILES, MODEL_FILES, ClipImages, check_clip, load_clip
 from rfbench.rewards.linear_head import LinearHead
-from rfbench.running import checkpoint
 from rfbench.suite.settings import Settings
 
 DEFAULT_PATH = "camenduru/improved-aesthetic-predictor"
@@ -71,8 +71,8 @@ class Aesthetic(Reward):
 
 def _check_published(config: AestheticConfig, path: Path) -> None:
     """Of the default repository, whose commits are not pinned, the file is: by its content."""
-    if config.path == DEFAULT_PATH and checkpoint.sha256(path) != HEAD_SHA256:
+    if config.path == DEFAULT_PATH and sha256(path) != HEAD_SHA256:
         raise InputError(
-            f"{path} is not the published {HEAD_FILE}: its sha256 is {checkpoint.sha256(path)}, not {HEAD_SHA256}; "
+            f"{path} is not the published {HEAD_FILE}: its sha256 is {sha256(path)}, not {HEAD_SHA256}; "
             "fetch it again, or name the file that you mean with reward.path"
         )

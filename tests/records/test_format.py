@@ -96,7 +96,8 @@ def first_format(folder: Path) -> dict[str, Any]:
 
 def test_a_record_of_the_first_format_gets_the_defaults_of_its_time(tmp_path: Path) -> None:
     record = parse_run(json.dumps(first_format(write_run(tmp_path, "ddpo"))).encode(), "run.json")
-    assert (record.format, record.variant, record.counters.denoiser_forwards) == (FORMAT, "ddpo", 10)
+    assert (record.format, record.variant) == (FORMAT, "ddpo")
+    assert record.counters.denoiser_forwards == 2 * record.counters.denoiser_backwards > 0
     table = record.suite["algorithms"]["ddpo"]
     assert table["algorithm"] == "ddpo"
     assert table["config"] == SHIPPED_TYPED | {

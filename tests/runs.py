@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from rfbench.running.checkpoint import Owner
+from rfbench.running.folder import RunFolder
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
@@ -59,3 +61,8 @@ def kill_at(target: Any, name: str, call: int, before: bool = True) -> None:
         return result
 
     setattr(target, name, deadly)
+
+
+def owner(folder: Path) -> Owner:
+    """Whose the checkpoints of a run's folder are."""
+    return Owner.recorded(RunFolder(folder, writer=False).require_run())

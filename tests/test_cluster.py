@@ -142,6 +142,7 @@ def test_without_slurm_the_dry_run_shows_everything_and_the_sweep_is_refused(
     suite_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     out = tmp_path / "out"
     command = ["sweep", "prdp", "rwr", "--suite", str(suite_file), "--seeds", "0-1", "--out", str(out), "--on", "slurm"]

@@ -26,7 +26,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Budget, Suite
 from tests import tiny
-from tests.runs import assert_same_run, kill_at, lines, run, weights
+from tests.runs import assert_same_run, kill_at, lines, owner, run, weights
 
 
 def test_reward_noise_is_the_same_for_any_chunk_size_and_of_the_size_asked_for(suite: Suite) -> None:
@@ -78,7 +78,7 @@ KILLS: dict[str, tuple[Any, str, int, bool]] = {
     "between the updates of an epoch": (Learner, "step", 3, False),
     "after the records, before the checkpoint": (checkpoint, "save", 3, True),
     "while a checkpoint is written": (checkpoint, "save_file", 3, False),
-    "before a checkpoint is complete": (checkpoint, "_sync", 8, True),
+    "before a checkpoint is complete": (checkpoint, "sync", 8, True),
     "between the rename and the clean-up": (checkpoint.os, "rename", 3, False),  # type: ignore[attr-defined]
     "while records are written": (RunFolder, "append", 4, False),
 }
@@ -158,7 +158,7 @@ def test_a_damaged_checkpoint_is_named_with_its_checksum(suite: Suite, tmp_path:
     with pytest.raises(
         DamagedFileError, match=rf"{path} is damaged: sha256 is [0-9a-f]{{64}}, expected [0-9a-f]{{64}}"
     ):
-        load_latest(folder / "checkpoints", torch.device("cpu"))
+        load_latest(folder / "checkpoints", torch.device("cpu"), owner(folder))
 
 
 def test_nan_reward_stops_the_run_and_keeps_the_last_good_checkpoint(
@@ -180,7 +180,7 @@ def test_nan_reward_stops_the_run_and_keeps_the_last_good_checkpoint(
     assert (record["status"], record["epoch"]) == ("failed", 1)
     assert "epoch 2" in record["error"]
     assert [r["epoch"] for r in lines(folder, "metrics")] == [1]
-    saved = load_latest(folder / "checkpoints", torch.device("cpu"))
+    saved = load_latest(folder / "checkpoints", torch.device("cpu"), owner(folder))
     assert saved is not None
     assert saved.epoch == 1
     monkeypatch.setattr(JpegIncompressibility, "__call__", score)

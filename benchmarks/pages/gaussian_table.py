@@ -22,7 +22,8 @@ from rich.console import Console
 from rfbench.core.policy import Policy
 from rfbench.core.schedule import make_schedule
 from rfbench.planning.plan import Plan, make_plan
-from rfbench.running.checkpoint import load_latest
+from rfbench.running.checkpoint import Owner, load_latest
+from rfbench.running.folder import RunFolder
 from rfbench.running.progress import Lines
 from rfbench.running.trainer import train
 from rfbench.suite.loading import load_suite
@@ -80,7 +81,8 @@ class GaussianRun:
         sampler = self.plan.suite.sampler
         schedule = make_schedule(model.noise_schedule, sampler.num_steps, kind=sampler.kind)
         policy = Policy(model, schedule, guidance_scale=1.0, finetune=self.plan.suite.finetune)
-        saved = load_latest(self.folder / "checkpoints", torch.device("cpu"))
+        owner = Owner.recorded(RunFolder(self.folder, writer=False).require_run())
+        saved = load_latest(self.folder / "checkpoints", torch.device("cpu"), owner)
         assert saved is not None
         policy.load_state_dict(saved.weights)
 

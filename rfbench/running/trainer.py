@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
+
 from rfbench.core.processes import Processes
 from rfbench.core.rollout import Rollout, group_means, spread
 from rfbench.errors import InputError, InterfaceError, RfbenchError
@@ -209,7 +211,7 @@ class _Training:
 
     def _evaluate(self) -> None:
         run = self._run
-        if run.policy.reference_sums() != self._reference:
+        if not np.array_equal(run.policy.reference_sums(), self._reference, equal_nan=True):
             raise InterfaceError(
                 f"the algorithm {run.plan.algorithm.name!r} changed the frozen reference before epoch {self._epoch} "
                 "ended: every KL would be wrong; let it write to learner.policy.trainable() alone"

@@ -6,6 +6,7 @@ pipe closes; the command then gets SIGTERM, which leaves a run with its checkpoi
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ def main(command: list[str]) -> int:
 
 
 def _end_with_the_pipe(child: subprocess.Popen[bytes]) -> None:
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):  # not sys.stdin, whose lock a waiting thread would hold when the interpreter ends
         pass
     child.terminate()
 

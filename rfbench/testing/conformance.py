@@ -33,7 +33,7 @@ from rfbench.running.trainer import train
 from rfbench.suite.loading import load_suite
 
 START_TOLERANCE = 1e-5  # of a log-prob, in nats per latent dimension
-CHUNK_TOLERANCE = 1e-3  # of a gradient, relative to its norm
+CHUNK_TOLERANCE = 2e-3  # of a gradient, relative to its norm
 IMPROVEMENT = 0.05  # of the expected reward on optimum-gaussian, a tenth of the rewards' standard deviation
 SHORT = (  # two epochs in a few seconds
     "epochs=2",
@@ -59,11 +59,15 @@ def runs_on_tiny_shapes(algorithm: str, folder: Path, overrides: Sequence[str] =
 
 
 def changes_the_policy_and_not_the_reference(algorithm: str, folder: Path, overrides: Sequence[str] = ()) -> None:
-    """An update moves the policy's predictions and leaves the reference's as they are."""
+    """Updates move the policy's predictions and leave the reference's as they are.
+
+    Two epochs of them: an algorithm may collect one epoch's images and learn in the next.
+    """
     run = _run(_plan(algorithm, overrides))
     rollout = run.rollout(0)
     before = [_predicted_mean(run, rollout.prompts[0], reference) for reference in (False, True)]
     run.update(rollout)
+    run.update(run.rollout(1))
     after = [_predicted_mean(run, rollout.prompts[0], reference) for reference in (False, True)]
     assert not torch.equal(before[0], after[0]), "the policy is the same after an update"
     assert torch.equal(before[1], after[1]), "the update changed the frozen reference"

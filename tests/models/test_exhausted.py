@@ -23,6 +23,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
 from tests import tiny
+from tests.runs import owner
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 512.00 MiB. GPU 0 has a total capacity of 15.77 GiB"
 
@@ -105,7 +106,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(suite: Suite, tmp_path: Pat
     assert "GB are free there. Make room, and --resume goes on from the last good checkpoint" in message
     folder = tmp_path / "tiny" / "prdp" / "seed-0"
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["epoch-000000"]
-    kept = load_latest(folder / "checkpoints", torch.device("cpu"))
+    kept = load_latest(folder / "checkpoints", torch.device("cpu"), owner(folder))
     assert kept is not None
     assert kept.epoch == 0
     assert json.loads((folder / "run.json").read_text())["status"] == "failed"

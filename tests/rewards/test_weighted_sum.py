@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rfbench.errors import InputError
+from rfbench.plugins.component import Component
 from rfbench.rewards.jpeg import JpegConfig, JpegIncompressibility
 from rfbench.rewards.weighted_sum import WeightedSum, WeightedSumConfig
 from tests.rewards import tiny
@@ -35,13 +36,12 @@ def test_each_term_has_its_weight_and_its_own_settings() -> None:
 
 
 def test_sources_are_those_of_the_terms_at_their_places() -> None:
-    sources = WeightedSum.sources(
-        config(
-            {"name": "pickscore", "weight": 10.0, "path": "mine"},
-            {"name": "hpsv2", "weight": 2.0, "version": "v2.1"},
-            {"name": "aesthetic", "weight": 0.05},
-        )
+    settings = config(
+        {"name": "pickscore", "weight": 10.0, "path": "mine"},
+        {"name": "hpsv2", "weight": 2.0, "version": "v2.1"},
+        {"name": "aesthetic", "weight": 0.05},
     )
+    sources = Component("rewards", "weighted-sum", WeightedSum, settings).sources()
     assert [(source.setting, source.path) for source in sources] == [
         ("terms.0.path", "mine"),
         ("terms.0.processor", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"),

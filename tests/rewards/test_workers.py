@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from rfbench import plugins
+from rfbench.core.finite import Batch
 from rfbench.core.reward import Reward
 from rfbench.errors import InputError, InterfaceError, RfbenchError
+from rfbench.plugins.component import find_component
 from rfbench.rewards.workers import Workers, WorkersConfig
 from rfbench.suite.settings import Settings
+from rfbench.suite.suite import PluginRef
 from tests import tiny
 
 IMAGES = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 3, 4, 4)
@@ -144,7 +147,9 @@ def test_settings_of_the_inner_reward_are_checked_before_anything_loads() -> Non
 
 
 def test_sources_are_those_of_the_inner_reward() -> None:
-    (source,) = Workers.sources(WorkersConfig(reward={"name": "hpsv2", "path": "mine.pt"}))
+    (source,) = find_component(
+        "rewards", PluginRef(name="workers", reward={"name": "hpsv2", "path": "mine.pt"})
+    ).sources()
     assert (source.setting, source.path) == ("reward.path", "mine.pt")
 
 
@@ -183,11 +188,11 @@ def test_sampling_goes_on_while_rewards_are_awaited(
     run = tiny.make_run(tiny.plan(suite))
     decode, decoded = run.policy.decode, [0]
 
-    def count(latents: Tensor) -> Tensor:
+    def count(latents: Tensor, batch: Batch) -> Tensor:
         decoded[0] += len(latents)
         if decoded[0] == suite.budget.reward_queries_per_epoch:
             all_sampled.set()
-        return decode(latents)
+        return decode(latents, batch)
 
     monkeypatch.setattr(run.policy, "decode", count)
     assert run.rollout(0).rewards.min() > 0

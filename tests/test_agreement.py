@@ -24,6 +24,8 @@ from rfbench.suite.suite import Compute, Suite
 from tests import tiny
 from tests.forked import on_processes
 
+pytestmark = pytest.mark.slow
+
 
 def test_gradients_summed_in_buckets_are_those_summed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit between two processes; and in fewer messages than there are tensors."""

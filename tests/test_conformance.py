@@ -10,6 +10,8 @@ import pytest
 from rfbench.plugins import registry
 from rfbench.testing.conformance import CHECKS
 
+pytestmark = pytest.mark.slow
+
 SMALLER = {"dpok": ["algorithms.dpok.config.batch_size=16", "algorithms.dpok.config.value_batch_size=64"]}
 
 

@@ -18,6 +18,8 @@ from rfbench_benchmarks import gradient_probe
 from rfbench_benchmarks.gradient_probe import Probe
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--reference-images", "16", "--batches", "2", "--batch-images", "4", "--images-per-prompt", "2"]
 SMALL += ["--base-images", "1", "--beta", "0.01"]
 

@@ -23,6 +23,8 @@ from safetensors.torch import load_file
 from rfbench.cli import exit_code
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 
 def arguments(suite: Path, out: Path, *options: str, label: str = "prdp") -> list[str]:
     pairs = ["--set", f"algorithms.{label}.images_per_prompt=2"]

@@ -19,6 +19,8 @@ from tests.commands import said
 from tests.rewards.tiny import make_clip, make_hpsv2
 from tests.runs import assert_same_run, kill_at
 
+pytestmark = pytest.mark.slow
+
 SETS = {  # evaluation set: its file in the data set's repository
     "pickapic-v1-test": "data/test_unique-00000-of-00001-73a51cbb6488571d.parquet",
     "hpdv2-animation": "benchmark/anime.json",

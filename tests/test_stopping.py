@@ -18,6 +18,8 @@ from rfbench.suite.suite import Suite
 from tests import tiny
 from tests.test_trainer import assert_same_run
 
+pytestmark = pytest.mark.slow
+
 WARNING, END = signal.SIGUSR2, signal.SIGTERM
 
 

@@ -17,6 +17,8 @@ from rfbench.suite.settings import Settings, search
 from rfbench.sweeps import tuning
 from rfbench.sweeps.tuning import SearchRange, declared_ranges, make_search, points, suite_lines
 
+pytestmark = pytest.mark.slow
+
 RATES = (1e-5, 1e-3)
 PLUGIN = """
 from pydantic import Field

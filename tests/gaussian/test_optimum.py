@@ -11,6 +11,8 @@ from rfbench.core.schedule import make_schedule
 from rfbench.worlds.gaussian import closed_forms, world
 from rfbench_benchmarks.pages.gaussian_table import GaussianRun, run
 
+pytestmark = pytest.mark.slow
+
 Runs = Callable[[str], GaussianRun]
 
 

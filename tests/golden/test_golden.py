@@ -6,6 +6,8 @@ import pytest
 
 from tests.golden import curves as golden
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("label", golden.ALGORITHMS)
 def test_the_first_epochs_follow_the_stored_curves(label: str) -> None:

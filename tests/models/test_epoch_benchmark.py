@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from rfbench_benchmarks.cost import epoch
+
+pytestmark = pytest.mark.slow
 
 
 def test_both_ways_do_the_same_work(folders: dict[str, Path]) -> None:

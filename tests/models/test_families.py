@@ -22,6 +22,8 @@ from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = ["a cat", "an ant"]
 STEPS, GUIDANCE = 4, 3.0
 METHODS = {"prdp": "full", "ddpo": "lora", "dpok": "full", "rwr": "lora"}

@@ -17,6 +17,8 @@ from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CPU = torch.device("cpu")
 

@@ -196,12 +196,15 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
         run(suite, tmp_path)
 
 
-def test_interruption_leaves_a_resumable_folder(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_leaves_a_resumable_folder(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Callable[[str], Path]
+) -> None:
     step = Learner.step
 
     def interrupted(self: Learner) -> None:
         monkeypatch.setattr(Learner, "step", step)
         os.kill(os.getpid(), signal.SIGTERM)
+        step(self)
 
     monkeypatch.setattr(Learner, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -210,8 +210,8 @@ def test_out_that_cannot_be_written(
     for command in commands:
         assert rfbench(*command, "--out", out) == 2, command
         said = capsys.readouterr().err
-        assert said.startswith("error: ")
-        assert len(said.strip().splitlines()) == 1
+        (line,) = [line for line in said.strip().splitlines() if not line.endswith(" ...")]  # what it is doing
+        assert line.startswith("error: ")
 
 
 @pytest.mark.parametrize("number", sorted(FILE_ERRORS))

@@ -394,8 +394,8 @@ def test_a_vae_of_the_library_is_read(folders: dict[str, Path]) -> None:
     ("settings", "message"),
     [
         (["sampler.num_steps=1000"], "num_steps is 1000, but with steps_offset 1 its first step is timestep 1000"),
-        (["sampler.eta=0.5"], "sampler.eta is 0.5, but ddpm is ancestral"),
-        (["sampler.skip_last_steps=9"], "no denoising step is left for the objective"),
+        (["sampler.eta=0.5"], "eta is 0.5, but ddpm is ancestral"),
+        (["sampler.skip_last_steps=9"], "no denoising step is left"),
         (
             ["finetune.method=lora", 'finetune.target_modules=["to_q","to_kk"]'],
             r"names 'to_kk', which no module of UNet2DConditionModel is called \(did you mean 'to_k'",
@@ -415,9 +415,10 @@ def test_what_does_not_fit_the_model_is_found_by_doctor_and_before_loading(
 ) -> None:
     options = [part for setting in settings for part in ("--set", setting)]
     assert exit_code(["doctor", str(suite_file), *options]) in (1, 2)  # 2: the settings alone say it
+    diagnosis = capsys.readouterr()
     assert exit_code(["run", "prdp", "--suite", str(suite_file), "--out", "/nowhere", *options]) == 2
-    captured = capsys.readouterr()
-    assert len(re.findall(message, " ".join((captured.out + captured.err).split()))) == 2
+    for printed in (diagnosis.out + diagnosis.err, capsys.readouterr().err):
+        assert re.search(message, " ".join(printed.split()))
 
 
 def test_unseen_is_what_the_tokenizer_tells_apart(tmp_path: Path, pipeline: Path, prompt_file: Path) -> None:

@@ -138,6 +138,7 @@ def test_a_submission_is_read_as_it_was_written_and_a_cut_off_one_is_passed_by(t
     assert list(submissions(tmp_path)) == [THREE]
 
 
+@pytest.mark.slow
 def test_without_slurm_the_dry_run_shows_everything_and_the_sweep_is_refused(
     suite_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

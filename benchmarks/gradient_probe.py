@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rfbench.core.processes import Processes
+from rfbench.core.processes import Processes, Runtime
 from rfbench.core.prompts import epoch_prompts
 from rfbench.core.rollout import Rollout, RolloutNeeds
 from rfbench.errors import InputError
@@ -128,10 +128,7 @@ class Probe:
             run.policy,
             run.reward,
             self._plan.reward.name,
-            run.processes,
-            run.meter,
-            chunk_size=suite.compute.chunk_size,
-            seed=seed,
+            Runtime(run.processes, run.meter, suite.compute.chunk_size, seed),
         )
 
     def rollout(self, number: int, images_per_prompt: int) -> Rollout:

@@ -119,13 +119,13 @@ def test_a_task_that_does_not_find_its_folder_says_so_in_its_first_second(tmp_pa
 def test_local_disks_are_told_from_shared_ones(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(
-        "/dev/sda1 / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0\n10.0.0.1@tcp:/w /work lustre rw,flock 0 0\n"
-        "/dev/nvme0 /work/local\\040disk xfs rw 0 0\n"
+        "/dev/sda1 / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0\n10.0.0.1@tcp:/w /lustre lustre rw,flock 0 0\n"
+        "/dev/nvme0 /lustre/local\\040disk xfs rw 0 0\n"
     )
     assert local_disk(Path("/home/me/results"), mounts) is None
-    assert local_disk(Path("/work/results"), mounts) is None
+    assert local_disk(Path("/lustre/results"), mounts) is None
     assert "ext4" in (local_disk(Path("/opt/results"), mounts) or "")
-    assert "xfs" in (local_disk(Path("/work/local disk/results"), mounts) or "")
+    assert "xfs" in (local_disk(Path("/lustre/local disk/results"), mounts) or "")
     assert "each machine's own" in (local_disk(Path("/tmp/results"), mounts) or "")
     assert local_disk(Path("/home/me"), tmp_path / "no such file") is None  # macOS
 

@@ -32,7 +32,7 @@ from rfbench.core.conditioning import stack
 from rfbench.core.learner import Learner
 from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy, make_policy
-from rfbench.core.processes import Processes
+from rfbench.core.processes import Processes, Runtime
 from rfbench.core.prompts import epoch_prompts
 from rfbench.core.reward import Reward
 from rfbench.core.rollout import RolloutSampler
@@ -74,11 +74,9 @@ class Way:
         self.plan, self.device, self.meter = plan, device, Meter(device)
         self.policy: Policy = make_policy(suite, model, device, counters=self.meter.counters)
         self.algorithm = plan.algorithm.make()
-        self.sampler = RolloutSampler(
-            self.policy, Lottery(), "lottery", processes, self.meter, chunk_size=sample_batch, seed=0
-        )
-        settings = plan.settings.optimizer
-        self.learner = Learner(self.policy, settings, processes, self.meter, chunk_size=train_batch, seed=0)
+        sampling, training = (Runtime(processes, self.meter, batch, seed=0) for batch in (sample_batch, train_batch))
+        self.sampler = RolloutSampler(self.policy, Lottery(), "lottery", sampling)
+        self.learner = Learner(self.policy, plan.settings.optimizer, training)
 
     def epoch(self, number: int) -> Epoch:
         """Samples, scores and updates."""

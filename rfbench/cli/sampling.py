@@ -14,7 +14,7 @@ Run = Annotated[Path, typer.Argument(help="A run's folder: results/SUITE/ALGORIT
 
 
 class ExportFormat(str, Enum):
-    library = "library"
+    native = "native"
     kohya = "kohya"
 
 
@@ -49,8 +49,8 @@ def export_weights(
     run: Run,
     out: Annotated[Path | None, typer.Option(help="The new folder; by default 'weights' in the run's.")] = None,
     format: Annotated[
-        ExportFormat, typer.Option(help="library: that of the model's own; kohya: of a LoRA, for ComfyUI and A1111.")
-    ] = ExportFormat.library,
+        ExportFormat, typer.Option(help="native: that of the model's own; kohya: of a LoRA, for ComfyUI and A1111.")
+    ] = ExportFormat.native,
     plugin: Plugins = None,
 ) -> None:
     """Write what a run trained in the format of its model's library, such as diffusers."""

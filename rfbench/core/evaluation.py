@@ -19,9 +19,8 @@ from torch import Tensor
 
 from rfbench.core import keyed_random
 from rfbench.core.finite import Batch
-from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy
-from rfbench.core.processes import Processes
+from rfbench.core.processes import Runtime
 from rfbench.core.reward import Reward, score
 from rfbench.core.rollout import Spread, denoise, spread
 from rfbench.core.schedule import kl_divergence
@@ -61,14 +60,11 @@ class Evaluator:
         prompts: dict[str, list[str]],
         judges: list[Judge],
         policy: Policy,
-        processes: Processes,
-        meter: Meter,
-        *,
-        chunk_size: int,
+        runtime: Runtime,
     ) -> None:
         self._settings, self._prompts, self._judges = settings, prompts, judges
-        self._policy, self._processes, self._meter = policy, processes, meter
-        self._chunk_size = chunk_size
+        self._policy, self._processes, self._meter = policy, runtime.processes, runtime.meter
+        self._chunk_size = runtime.chunk_size
 
     def __call__(self, epoch: int) -> list[SetResult]:
         """Results of every set after ``epoch`` completed epochs."""

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from rfbench.core import keyed_random
 from rfbench.core.conditioning import Condition
-from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy
-from rfbench.core.processes import Processes
+from rfbench.core.processes import Runtime
 from rfbench.core.rollout import Rollout
 from rfbench.errors import InterfaceError, NonFiniteError
 from rfbench.suite.suite import Optimizer
@@ -71,18 +70,14 @@ class Learner:
         self,
         policy: Policy,
         settings: Optimizer,
-        processes: Processes,
-        meter: Meter,
-        *,
-        chunk_size: int,
-        seed: int,
+        runtime: Runtime,
     ) -> None:
         self.policy = policy
-        self._processes, self._meter = processes, meter
-        self._chunk_size, self._seed = chunk_size, seed
+        self._processes, self._meter = runtime.processes, runtime.meter
+        self._chunk_size, self._seed = runtime.chunk_size, runtime.seed
         self._max_grad_norm = math.inf if settings.max_grad_norm == "off" else settings.max_grad_norm
         self._parameters = list(policy.trainable().values())
-        on_gpu = processes.device.type == "cuda"
+        on_gpu = runtime.processes.device.type == "cuda"
         self._optimizer = torch.optim.AdamW(
             self._parameters,
             lr=settings.learning_rate,
@@ -92,7 +87,7 @@ class Learner:
             fused=on_gpu,  # without foreach's temporary copies of the moments
         )
         # fp16 gradients underflow without a scale; one that is not enabled changes nothing
-        self._scaler = torch.amp.GradScaler(processes.device.type, enabled=policy.needs_loss_scale)
+        self._scaler = torch.amp.GradScaler(runtime.processes.device.type, enabled=policy.needs_loss_scale)
         self.start_error: float | None = None
         self.grad_norm: float | None = None
         self.had_gradient = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rfbench.core.meter import Meter
 from rfbench.errors import ElsewhereError, InputError, LostProcessError
 from rfbench.suite.launcher import check_launcher
 from rfbench.suite.suite import Compute, TrackerSettings
@@ -169,3 +171,18 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         size += num_bytes
     if bucket:
         yield bucket
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What sampling, learning and evaluation of one run share.
+
+    Attributes:
+        chunk_size: (image, step) pairs per network call.
+        seed: key of the run's randomness.
+    """
+
+    processes: Processes
+    meter: Meter
+    chunk_size: int
+    seed: int

@@ -12,9 +12,8 @@ from torch import Tensor
 from rfbench.core import keyed_random
 from rfbench.core.conditioning import Condition, select
 from rfbench.core.finite import Batch
-from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy
-from rfbench.core.processes import Processes
+from rfbench.core.processes import Runtime
 from rfbench.core.reward import Reward, begin
 from rfbench.core.schedule import log_density
 from rfbench.suite.suite import AlgorithmSettings
@@ -185,17 +184,14 @@ class RolloutSampler:
         policy: Policy,
         reward: Reward,
         reward_name: str,
-        processes: Processes,
-        meter: Meter,
+        runtime: Runtime,
         *,
-        chunk_size: int,
-        seed: int,
         reward_noise: float | None = None,
         offsets: Callable[[Sequence[str]], Tensor] | None = None,
     ) -> None:
         self._policy, self._reward, self._reward_name = policy, reward, reward_name
-        self._processes, self._meter = processes, meter
-        self._chunk_size, self._seed = chunk_size, seed
+        self._processes, self._meter = runtime.processes, runtime.meter
+        self._chunk_size, self._seed = runtime.chunk_size, runtime.seed
         self._reward_noise, self._offsets = reward_noise, offsets
 
     @torch.no_grad()

@@ -14,7 +14,6 @@ from rfbench.errors import InputError
 from rfbench.hub.sources import Need
 from rfbench.planning.compatibility import check_components
 from rfbench.planning.evaluation_prompts import choose_prompts
-from rfbench.planning.model_fit import check_model_fit
 from rfbench.planning.plan import Outline, make_outline, outlines
 from rfbench.planning.suite_components import SuiteComponents, suite_components
 from rfbench.suite.suite import Suite
@@ -113,8 +112,6 @@ def _unfit_together(
     """What does not go together, as the beginning of a run would find it: adds to ``misfits``, and returns the rest."""
     found: dict[str, str] = {}
     prompts = {}
-    with _noting(found, "model"):
-        check_model_fit(suite, parts.model)
     with _noting(found, "suite"):
         check_components(suite, parts)
     for name, part in parts.prompt_sets.items():

@@ -7,7 +7,7 @@ from itertools import product
 
 import torch
 
-from rfbench.core.policy import make_policy
+from rfbench.core.policy import check_trainable
 from rfbench.core.prompts import PromptSet
 from rfbench.errors import InputError
 from rfbench.planning.suite_components import SuiteComponents
@@ -46,7 +46,9 @@ def check_components(suite: Suite, components: SuiteComponents) -> None:
                     f"{model.cls.image_kind}; use a reward of the model's own world"
                 )
     if suite.finetune.method == "lora" or suite.compute.gradient_checkpointing:
-        _try_policy(suite, model)
+        untrained = model.cls.untrained(model.config, torch.device("meta"))
+        if untrained is not None:
+            check_trainable(untrained.denoiser, suite)
 
 
 def check_prompts(
@@ -64,11 +66,3 @@ def check_prompts(
                 part.cls.check_prompts(part.config, these)
             except InputError as error:
                 raise InputError(f"{where} ({part.name}) does not take the prompts of {name}: {error}") from None
-
-
-def _try_policy(suite: Suite, model: Component) -> None:
-    """Makes the policy on the model's architecture without weights: what cannot be trained as the suite says raises."""
-    untrained = model.cls.untrained(model.config, torch.device("meta"))
-    if untrained is not None:
-        compute = suite.compute.model_copy(update={"compile": False})
-        make_policy(suite.model_copy(update={"compute": compute}), untrained, torch.device("cpu"))

@@ -21,7 +21,6 @@ from rfbench.files import sha256_of_all
 from rfbench.hub.sources import Need, missing
 from rfbench.planning.compatibility import check_algorithm, check_components, check_prompts
 from rfbench.planning.evaluation_prompts import choose_prompts
-from rfbench.planning.model_fit import check_model_fit
 from rfbench.planning.suite_components import SuiteComponents, suite_components
 from rfbench.plugins import registry
 from rfbench.plugins.component import Component, find_component
@@ -139,7 +138,6 @@ class Outline(SuiteComponents):
         for part in self.places().values():
             part.check()
         check_components(self.suite, self)
-        check_model_fit(self.suite, self.model)
         prompts = {name: part.make() for name, part in self.prompt_sets.items()}
         epoch_prompts(prompts["train"], self.prompts_per_epoch, epoch=0, seed=self.seed)
         _check_offsets(self.suite, len(prompts["train"]))

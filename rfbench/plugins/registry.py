@@ -134,11 +134,8 @@ def record(kind: str, name: str) -> PluginRecord:
         return PluginRecord(name=name, origin=path.name, sha256=sha256(path))
     distribution = _entries(kind)[name].dist
     origin = f"{distribution.name} {distribution.version}" if distribution else cls.__module__
-    return PluginRecord(name=name, origin=origin, sha256=None if _is_own(cls) else sha256_of_all(_code(cls)))
-
-
-def _is_own(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in ("rfbench", "rfbench_algorithms")
+    own = distribution is not None and distribution.name == __name__.partition(".")[0]
+    return PluginRecord(name=name, origin=origin, sha256=None if own else sha256_of_all(_code(cls)))
 
 
 def _code(cls: type) -> list[Path]:

@@ -12,7 +12,7 @@ from rfbench.core.evaluation import Evaluator, Judge
 from rfbench.core.learner import Learner
 from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy, make_policy
-from rfbench.core.processes import Processes
+from rfbench.core.processes import Processes, Runtime
 from rfbench.core.prompts import epoch_prompts
 from rfbench.core.reward import Reward
 from rfbench.core.rollout import Rollout, RolloutSampler
@@ -96,23 +96,21 @@ class Run:
 
 def make_run(plan: Plan, processes: Processes) -> Run:
     """Loads the model and the rewards, and connects the parts."""
-    suite, seed = plan.suite, plan.seed
+    suite, device = plan.suite, processes.device
     check_shares(plan, processes.size)
-    device, chunk_size = processes.device, suite.compute.chunk_size
     meter = Meter(device)
+    runtime = Runtime(processes, meter, suite.compute.chunk_size, plan.seed)
     with meter.phase("load"), failures.loading(suite, meter):
         model = plan.model.make(device)
         reward = plan.reward.make(device)
         judges = [Judge(plan.reward.name, reward, "training")]
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
-        policy = make_policy(suite, model, device, counters=meter.counters, seed=seed)
+        policy = make_policy(suite, model, device, counters=meter.counters, seed=plan.seed)
     algorithm = plan.algorithm.make()
     require_plain(algorithm.state_dict(), f"the algorithm {plan.algorithm.name!r}")
     offsets = None
     if suite.reward_offsets is not None:
-        offsets = PromptOffsets(
-            suite.reward_offsets, policy, reward, plan.reward.name, processes, meter, chunk_size=chunk_size, seed=seed
-        )
+        offsets = PromptOffsets(suite.reward_offsets, policy, reward, plan.reward.name, runtime)
     return Run(
         plan=plan,
         processes=processes,
@@ -120,21 +118,16 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         policy=policy,
         reward=reward,
         algorithm=algorithm,
-        learner=Learner(policy, plan.settings.optimizer, processes, meter, chunk_size=chunk_size, seed=seed),
+        learner=Learner(policy, plan.settings.optimizer, runtime),
         sampler=RolloutSampler(
             policy,
             reward,
             plan.reward.name,
-            processes,
-            meter,
-            chunk_size=chunk_size,
-            seed=seed,
+            runtime,
             reward_noise=suite.reward_noise,
             offsets=offsets,
         ),
-        evaluator=Evaluator(
-            suite.evaluation, plan.evaluation_prompts, judges, policy, processes, meter, chunk_size=chunk_size
-        ),
+        evaluator=Evaluator(suite.evaluation, plan.evaluation_prompts, judges, policy, runtime),
         reward_offsets=offsets,
     )
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from rfbench.core import keyed_random
-from rfbench.core.meter import Meter
 from rfbench.core.policy import Policy
-from rfbench.core.processes import Processes
+from rfbench.core.processes import Runtime
 from rfbench.core.reward import Reward, score
 from rfbench.core.rollout import denoise
 from rfbench.suite.suite import RewardOffsets
@@ -35,15 +34,11 @@ class PromptOffsets:
         policy: Policy,
         reward: Reward,
         reward_name: str,
-        processes: Processes,
-        meter: Meter,
-        *,
-        chunk_size: int,
-        seed: int,
+        runtime: Runtime,
     ) -> None:
         self._settings, self._policy, self._reward, self._reward_name = settings, policy, reward, reward_name
-        self._processes, self._meter = processes, meter
-        self._chunk_size, self._seed = chunk_size, seed
+        self._processes, self._meter = runtime.processes, runtime.meter
+        self._chunk_size, self._seed = runtime.chunk_size, runtime.seed
         self._base_means: dict[str, float] = {}
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:

@@ -22,10 +22,10 @@ from rfbench.running.checkpoint import Owner
 from rfbench.running.folder import RunFolder
 from rfbench.suite.suite import Suite
 
-Format = Literal["library", "kohya"]
+Format = Literal["native", "kohya"]
 
 
-def save(policy: Policy, run: Path, format: Format = "library") -> Path:
+def save(policy: Policy, run: Path, format: Format = "native") -> Path:
     """Writes the trained weights of the run in ``run`` as its ``weights/``, in the place of those that are there.
 
     ``kohya`` is the format of LoRA files that ComfyUI and A1111 read; those go to ``weights-kohya/``.
@@ -41,7 +41,7 @@ def save(policy: Policy, run: Path, format: Format = "library") -> Path:
     return folder
 
 
-def export(policy: Policy, folder: Path, format: Format = "library") -> Path:
+def export(policy: Policy, folder: Path, format: Format = "native") -> Path:
     """Writes the trained weights as ``folder``, which must be new: nothing that is there is touched."""
     require_new(folder)
     os.rename(_write(policy, folder, format), folder)

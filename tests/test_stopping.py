@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rfbench.running import trainer
+from rfbench.running import stopping
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
@@ -61,7 +61,7 @@ def test_it_stops_after_its_epoch_with_a_checkpoint_and_goes_on_as_if_it_had_not
 
 def test_sigterm_does_not_wait_for_a_long_epoch(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sent it kills the run soon: better to say so than to be killed."""
-    monkeypatch.setattr(trainer, "GRACE_SECONDS", 1)
+    monkeypatch.setattr(stopping, "GRACE_SECONDS", 1)
     record = stopped(suite, tmp_path, Asked(signal.SIGTERM, seconds=600))
     assert record["status"] == "interrupted"
     assert [path.name for path in (tmp_path / "tiny" / "prdp" / "seed-0" / "checkpoints").iterdir()] == ["epoch-000001"]

@@ -67,7 +67,7 @@ def doctor(
         found = diagnose(loaded, checksum=checksum)
     speed = None
     if measure and found.can_run and found.outlines:
-        from rfbench.running.timing import measure as measure_speed
+        from rfbench.inference.timing import measure as measure_speed
 
         with working(f"timing the model of {loaded.name}"):
             speed = measure_speed(found.outlines[0].open())

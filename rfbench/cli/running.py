@@ -69,7 +69,7 @@ def _print_costs(outline: Outline) -> None:
     if plan is None:
         table.add_row("estimated time and memory", "not measured: files are missing")
     else:
-        from rfbench.running.timing import measure
+        from rfbench.inference.timing import measure
 
         with working(f"timing {outline.label} on {suite.name}"):
             speed = measure(plan)

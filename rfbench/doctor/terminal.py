@@ -15,7 +15,7 @@ from rfbench.doctor.files import FileSet
 from rfbench.hub.sources import remedies
 
 if TYPE_CHECKING:
-    from rfbench.running.timing import Speed
+    from rfbench.inference.timing import Speed
 
 WORTH_NAMING = 0.01  # of a run's memory
 FLOP_UNITS = (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9))

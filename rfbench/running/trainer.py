@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 
@@ -23,10 +21,10 @@ from rfbench.running.checkpoint import Checkpoint
 from rfbench.running.folder import RunFolder, run_path
 from rfbench.running.progress import Progress
 from rfbench.running.resume import check_resumable, check_same_experiment
+from rfbench.running.stopping import StopRequest
 from rfbench.running.trackers import Trackers, tracking
 
 RESTART_PATIENCE = 60.0  # seconds for which a job that was started again waits for its former self to end
-GRACE_SECONDS = 20  # that an epoch may go on for after SIGTERM
 START_ERROR_WARNING = 0.1  # share of the clip range that the ratio's first distance from 1 may reach unremarked
 
 
@@ -64,47 +62,6 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
         _Training(run, folder, progress, trackers).go()
     processes.close()
     return folder.path
-
-
-class StopRequest:
-    """How a run is asked to stop: a context in which signals are noted.
-
-    - SIGTERM, as from ``kill``, a cluster or torchrun: at the end of the epoch, if that comes within ``GRACE_SECONDS``,
-      else at once. Whoever sends it kills the run some 30 seconds later.
-    - SIGUSR2, as from a cluster whose time limit is near: at the end of the epoch.
-    - Ctrl-C: at once.
-
-    At the end of an epoch a checkpoint is written first. Processes of one run stop after the same epoch.
-    """
-
-    def __init__(self) -> None:
-        self.made = False
-        self._previous: dict[int, signal._HANDLER] = {}
-
-    def __enter__(self) -> StopRequest:
-        handlers = {signal.SIGTERM: self._soon, signal.SIGUSR2: self._after_epoch, signal.SIGALRM: self._now}
-        self._previous = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
-        return self
-
-    def settle(self) -> None:
-        """The run has begun to stop: nothing more is raised."""
-        signal.alarm(0)
-
-    def __exit__(self, *_: object) -> None:
-        self.settle()
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
-
-    def _after_epoch(self, signum: int, frame: FrameType | None) -> None:
-        self.made = True
-
-    def _soon(self, signum: int, frame: FrameType | None) -> None:
-        self.made = True
-        if not signal.getitimer(signal.ITIMER_REAL)[0]:  # a second SIGTERM does not put the end off
-            signal.alarm(GRACE_SECONDS)
-
-    def _now(self, signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
 
 
 class _Training:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from rfbench.inference.timing import measure
 from rfbench.planning.plan import Totals
-from rfbench.running.timing import measure
 from rfbench.sweeps.jobs import Job
 from rfbench.sweeps.local import Lane
 

@@ -14,9 +14,7 @@ from rfbench.report.analysis.paper import BASE
 from rfbench.report.frames import decimals, prompt_set, suites, thousands
 
 Row = dict[str, Any]
-UNEQUAL_COMPUTE = (
-    1.1  # total compute of two algorithms, one over the other, from which on equal compute is worth a word
-)
+UNEQUAL_COMPUTE = 1.1  # ratio of the compute of two algorithms from which on equal compute is worth a word
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Several processes of one run, forked from the test: what torchrun would launch, without starting Python anew."""
+"""Processes that need not start Python anew: one for a test, or several of one run as torchrun launches them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from typing import Any
 
 from accelerate.state import AcceleratorState
 
+FROM_ANEW = multiprocessing.get_context(
+    "forkserver"
+)  # no backward pass ran there: after one on fake tensors none can be forked
+FROM_ANEW.set_forkserver_preload(["tests.tiny", "rfbench.running.trainer"])
+
 Result = tuple[str, Any]  # "returned" and a value, or an error's class and its message
+
+
+def exit_code_of(function: Callable[..., None], *arguments: Any) -> int | None:
+    """How ``function``, one of a module, ended in a process of its own; of a signal its number, negative."""
+    process = FROM_ANEW.Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
 
 
 def on_processes(count: int, function: Callable[[int], Any], seconds: float = 120) -> list[Result | None]:

@@ -24,6 +24,7 @@ model = { name = "published-model", path = "owner/model" }
 reward = { name = "published-reward", path = "owner/reward" }
 prompts = { train = { name = "published-prompts", path = "owner/prompts" } }
 budget = { reward_queries_per_epoch = 8 }
+sampler = { kind = "ddim", num_steps = 10, guidance_scale = 1.0 }
 [evaluation.sets.seen]
 prompts = "train"
 seen = true

@@ -245,7 +245,7 @@ def test_an_algorithm_that_does_not_fit_is_named_and_keeps_no_other_from_running
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("a cat\ra dog\ra fox", "prompts.train: the prompt file"),
+        ("a cat\ra dog\ra fox", "line 1: U+000D"),
         ("a cat\x00\na dog\n", "the control character U+0000"),
         ("a cat\na dog\n", "prompts.train has 2"),
     ],

@@ -126,8 +126,9 @@ def test_samplers_without_a_chain(overrides: list[str], message: str, tmp_path: 
         ("tiny-shapes", ["reward.name=gaussian-linear"], "scores points, but the model shapes makes pixels"),
         ("optimum-gaussian", ["finetune.method=lora"], "'lora', but the gaussian world's denoiser takes no adapters"),
         ("tiny-shapes", ["finetune.method=lora", 'finetune.target_modules=["no_such"]'],
-         r"finetune.target_modules \['no_such'\] take no LoRA"),
-        ("tiny-shapes", ["finetune.method=lora", 'finetune.target_modules=["attentions"]'], "take no LoRA"),
+         "finetune.target_modules names 'no_such', which no module of UNet2DConditionModel is called"),
+        ("tiny-shapes", ["finetune.method=lora", 'finetune.target_modules=["attentions"]'],
+         "names 'attentions', which is a ModuleList; a LoRA is put on linear"),
     ],
 )  # fmt: skip
 def test_parts_that_do_not_fit(name: str, overrides: list[str], message: str) -> None:

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rfbench.errors import InputError
 from rfbench.planning import plan
+from rfbench.planning.suite_components import suite_components
 from rfbench.running import checkpoint
 from rfbench.suite.suite import Suite
 from tests.runs import assert_same_run, run
@@ -29,7 +30,7 @@ class Run:
 def init(project, name, config, dir, mode, settings):
     if mode == "online":
         raise RuntimeError("no API key")
-    assert (project, config["algorithm"], config["suite"]["name"]) == ("rfbench", "prdp", name.split("/")[0])
+    assert (project, config["variant"], config["suite"]["name"]) == ("rfbench", "prdp", name.split("/")[0])
     return Run(dir)
 """
 
@@ -55,7 +56,9 @@ def recorded(folder: Path) -> dict[str, list[tuple[int, float]]]:
                 curves.setdefault(f"metrics/{name}", []).append((record["epoch"], value))
     for line in (folder / "evals.jsonl").read_text().splitlines():
         record = json.loads(line)
-        curves.setdefault(f"{record['prompts']}/{record['measure']}", []).append((record["epoch"], record["mean"]))
+        curves.setdefault(f"{record['evaluation_set']}/{record['measure']}", []).append(
+            (record["epoch"], record["mean"])
+        )
     return curves
 
 
@@ -132,4 +135,5 @@ def test_a_tracker_that_cannot_start_says_how_to_go_on(suite: Suite, tmp_path: P
 
 
 def test_trackers_are_no_part_of_the_suites_hash(suite: Suite) -> None:
-    assert tracked(suite, tensorboard=True, wandb="online").hash == suite.hash
+    on = tracked(suite, tensorboard=True, wandb="online")
+    assert suite_components(on).suite_hash == suite_components(suite).suite_hash

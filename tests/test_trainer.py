@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Budget, Suite
 from tests import tiny
+from tests.forked import exit_code_of
 from tests.runs import assert_same_run, kill_at, lines, owner, run, weights
 
 
@@ -84,6 +84,11 @@ KILLS: dict[str, tuple[Any, str, int, bool]] = {
 }
 
 
+def doomed(moment: str, suite: Suite, out: Path, label: str) -> None:
+    kill_at(*KILLS[moment])
+    run(suite, out, label)
+
+
 STATEFUL = [  # replay, value network and running statistics survive too
     ("in an update", "ddpo"),
     ("in an update", "dpok"),
@@ -97,14 +102,7 @@ STATEFUL = [  # replay, value network and running statistics survive too
 def test_killed_and_resumed_equals_never_stopped(
     suite: Suite, tmp_path: Path, moment: str, label: str, whole: Callable[[str], Path]
 ) -> None:
-    def doomed() -> None:
-        kill_at(*KILLS[moment])
-        run(suite, tmp_path / "killed", label)
-
-    process = multiprocessing.get_context("fork").Process(target=doomed)
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert exit_code_of(doomed, moment, suite, tmp_path / "killed", label) == -signal.SIGKILL
     killed = tmp_path / "killed" / "tiny" / label / "seed-0"
     assert json.loads((killed / "run.json").read_text())["status"] == "running"
     with pytest.raises(InputError, match="--resume goes on with it, --overwrite starts over"):
@@ -128,8 +126,11 @@ def test_a_finished_run_is_left_alone(suite: Suite, tmp_path: Path) -> None:
 
 def test_the_paper_that_a_suite_repeats_stands_in_its_runs(suite: Suite, tmp_path: Path) -> None:
     short = Suite.model_validate(suite.model_dump() | {"epochs": 1, "paper": {"suite": "small", "reward": "hpsv2"}})
-    record = json.loads((run(short, tmp_path) / "run.json").read_text())
-    assert paper.references([record]) == {"tiny": {"suite": "small", "reward": "hpsv2"}}
+    folder = run(short, tmp_path)
+    record = json.loads((folder / "run.json").read_text())
+    assert paper.references([RunFolder(folder, writer=False).require_run()]) == {
+        "tiny": {"suite": "small", "reward": "hpsv2"}
+    }
     assert Suite.model_validate(record["suite"]).paper == short.paper
 
 

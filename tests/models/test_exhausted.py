@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gc
 import json
-import multiprocessing
 import resource
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
 from tests import tiny
+from tests.forked import exit_code_of
 from tests.runs import owner
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 512.00 MiB. GPU 0 has a total capacity of 15.77 GiB"
@@ -88,19 +88,18 @@ def test_out_of_memory_names_the_settings_and_resumes_with_them(
     assert (run["status"], run["epoch"], run["suite"]["compute"]["chunk_size"]) == ("finished", 3, 4)
 
 
+def on_a_full_disk(suite: Suite, out: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, resource.RLIM_INFINITY))
+    try:
+        train(tiny.plan(suite), out, Quiet())
+    except ExhaustedError as error:
+        (out / "message").write_text(str(error))
+
+
 def test_a_full_disk_leaves_the_last_good_checkpoint(suite: Suite, tmp_path: Path) -> None:
     """The optimiser's moments, from epoch 1 on, make the checkpoint's state larger than what a file may grow to."""
 
-    def on_a_full_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, resource.RLIM_INFINITY))
-        try:
-            train(tiny.plan(suite), tmp_path, Quiet())
-        except ExhaustedError as error:
-            (tmp_path / "message").write_text(str(error))
-
-    process = multiprocessing.get_context("fork").Process(target=on_a_full_disk)
-    process.start()
-    process.join()
+    assert exit_code_of(on_a_full_disk, suite, tmp_path) == 0
     message = (tmp_path / "message").read_text()
     assert "state.pt could not be written: " in message
     assert "GB are free there. Make room, and --resume goes on from the last good checkpoint" in message

@@ -20,12 +20,12 @@ RECORDS = ("run.json", "metrics.jsonl", "evals.jsonl")
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reference runs of PRDP, DDPO and RWR, records alone, in a folder each."""
+    """The reference runs of PRDP, DDPO and offline PRDP, records alone, in a folder each."""
     root = tmp_path_factory.mktemp("shipped")
     for folder in tables.reference_runs():
         run = json.loads((folder / "run.json").read_text())
         variant = run["variant"]
-        if variant in ("prdp", "ddpo", "rwr"):
+        if variant in ("prdp", "ddpo", "prdp-offline"):
             copy(folder, root / run["suite"]["name"] / variant / f"seed-{run['seed']}")
     return root
 
@@ -62,13 +62,13 @@ def test_runs_are_seen_through_links_and_a_link_in_a_circle_ends(shipped: Path, 
 def test_a_bad_method_beside_them_changes_no_byte_for_anyone_else(shipped: Path, tmp_path: Path) -> None:
     before = analyse([shipped])
     shutil.copytree(shipped, tmp_path / "runs")
-    for path in sorted(shipped.rglob("rwr/seed-*")):
+    for path in sorted(shipped.rglob("prdp-offline/seed-*")):
         for name in ("awful", "zz-awful"):
             folder = tmp_path / "runs" / path.parent.parent.name / name / path.name
             copy(path, folder)
             run = json.loads((folder / "run.json").read_text())
             table = run["suite"]["algorithms"]
-            run["suite"]["algorithms"] = {name: table.pop("rwr")}
+            run["suite"]["algorithms"] = {name: table.pop("prdp-offline")}
             run["variant"] = name
             (folder / "run.json").write_text(json.dumps(run))
             evals = [json.loads(line) for line in (folder / "evals.jsonl").read_text().splitlines()]

@@ -40,22 +40,20 @@ def test_a_failed_run_does_not_stop_the_others_and_a_second_sweep_does_only_what
 ) -> None:
     plugin = tmp_path / "broken.py"
     plugin.write_text(BROKEN)
-    command = ["sweep", "broken", "rwr", "--suite", str(suite_file), "--seeds", "0,3", "--out", str(tmp_path / "out")]
+    command = ["sweep", "broken", "rwr", "--suite", str(suite_file), "--seeds", "3", "--out", str(tmp_path / "out")]
     command += ["--plugin", str(plugin), "--jobs", "2"]
 
     assert exit_code(command) == 1
     printed = capfd.readouterr()
-    assert "2 of 4 runs finished, 2 failed" in printed.out
+    assert "1 of 2 runs finished, 1 failed" in printed.out
     assert "mine broken seed 3 failed: RuntimeError: the sky fell" in printed.out
     before = _run_files(tmp_path / "out")
-    assert {path.parent.name for path in before if path.parent.parent.name == "rwr"} == {"seed-0", "seed-3"}
+    assert {path.parent.name for path in before if path.parent.parent.name == "rwr"} == {"seed-3"}
 
     assert exit_code(command) == 1
-    assert "2 of 4 runs finished (2 of them before), 2 failed" in capfd.readouterr().out
+    assert "1 of 2 runs finished (1 of them before), 1 failed" in capfd.readouterr().out
     after = _run_files(tmp_path / "out")
-    assert [after[path] == content for path, content in before.items() if path.parent.parent.name == "rwr"] == [
-        True
-    ] * 2
+    assert [after[path] == content for path, content in before.items() if path.parent.parent.name == "rwr"] == [True]
 
 
 def test_the_dry_run_counts_what_the_unfinished_runs_would_spend(
@@ -78,7 +76,7 @@ def test_an_interrupted_sweep_interrupts_its_runs_and_goes_on_when_it_is_given_a
     suite_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    command = ["sweep", "rwr", "--suite", str(suite_file), "--seeds", "1", "--out", str(out), "--set", "epochs=40"]
+    command = ["sweep", "rwr", "--suite", str(suite_file), "--seeds", "1", "--out", str(out), "--set", "epochs=12"]
     process = subprocess.Popen([sys.executable, "-m", "rfbench", *command], env={**os.environ, "OMP_NUM_THREADS": "1"})
     run_file = out / "mine" / "rwr" / "seed-1" / "run.json"
     while process.poll() is None and not (run_file.exists() and json.loads(run_file.read_text())["epoch"] > 0):
@@ -87,13 +85,13 @@ def test_an_interrupted_sweep_interrupts_its_runs_and_goes_on_when_it_is_given_a
     assert process.wait(60) == 130
     interrupted = json.loads(run_file.read_text())
     assert interrupted["status"] == "interrupted"
-    assert 0 < interrupted["epoch"] < 40
+    assert 0 < interrupted["epoch"] < 12
 
     assert exit_code(command) == 0
     assert "1 of 1 runs finished" in capfd.readouterr().out
     finished = json.loads(run_file.read_text())
     assert finished["status"] == "finished"
-    assert finished["counters"]["reward_queries"] == 40 * 8  # not one epoch twice
+    assert finished["counters"]["reward_queries"] == 12 * 8  # not one epoch twice
 
 
 def test_variations_multiply_what_each_table_says(tmp_path: Path) -> None:

@@ -130,18 +130,25 @@ class Outline(SuiteComponents):
         """The files that must be there before the run can start, and are not."""
         return [need for need in self.needs() if need.source.find() is None]
 
-    def open(self) -> Plan:
-        """Opens the prompt sets; an ``InputError`` lists every missing file, or says which prompts do not fit."""
+    def open(self, beside: Plan | None = None) -> Plan:
+        """Opens the prompt sets; an ``InputError`` lists every missing file, or says which prompts do not fit.
+
+        Args:
+            beside: another algorithm's plan on the same suite, whose prompts are then not read again.
+        """
         absent = self.missing_files()
         if absent:
             raise InputError(missing(absent, command_line_name(self.suite)))
         for part in self.places().values():
             part.check()
         check_components(self.suite, self)
-        prompts = {name: part.make() for name, part in self.prompt_sets.items()}
+        prompts = beside.prompts if beside else {name: part.make() for name, part in self.prompt_sets.items()}
         epoch_prompts(prompts["train"], self.prompts_per_epoch, epoch=0, seed=self.seed)
         _check_offsets(self.suite, len(prompts["train"]))
-        evaluation_prompts = choose_prompts(self.suite, prompts, self.model.cls.reading(self.model.config))
+        if beside:
+            evaluation_prompts = beside.evaluation_prompts
+        else:
+            evaluation_prompts = choose_prompts(self.suite, prompts, self.model.cls.reading(self.model.config))
         check_prompts(self, prompts, evaluation_prompts)
         return Plan(**vars(self), prompts=prompts, evaluation_prompts=evaluation_prompts)
 

@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import traceback
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from rfbench.errors import InputError, did_you_mean
 from rfbench.files import sha256, sha256_of_all
+from rfbench.installed import entry_points
 from rfbench.records.format import PluginRecord
 from rfbench.suite.settings import describe
 
@@ -159,12 +160,12 @@ def configure(kind: str, name: str, config: type[BaseModel], options: dict[str, 
 
 
 def _entries(kind: str) -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=f"rfbench.{kind}")}
+    return {entry.name: entry for entry in entry_points(f"rfbench.{kind}")}
 
 
 def _check_single(kind: str, name: str) -> None:
     """An ``InputError`` where several installed packages bring a plugin of this name: none may win by chance."""
-    entries = entry_points(group=f"rfbench.{kind}", name=name)
+    entries = [entry for entry in entry_points(f"rfbench.{kind}") if entry.name == name]
     packages = {e.dist.name: f"{e.dist.name} {e.dist.version} ({e.value})" for e in entries if e.dist is not None}
     if len(packages) > 1:
         others = [package for package in packages if package != "rfbench"]

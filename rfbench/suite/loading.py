@@ -6,13 +6,13 @@ import sys
 import typing
 from collections.abc import Iterator, Sequence
 from importlib import resources
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from rfbench.errors import InputError, did_you_mean
+from rfbench.installed import entry_points
 from rfbench.suite.settings import describe
 from rfbench.suite.suite import Suite
 
@@ -124,7 +124,7 @@ def _installed() -> tuple[dict[str, list[tuple[str, Traversable]]], list[str]]:
     """
     found: dict[str, list[tuple[str, Traversable]]] = {}
     broken = []
-    for entry in entry_points(group="rfbench.suites"):
+    for entry in entry_points("rfbench.suites"):
         distribution = entry.dist.name if entry.dist else entry.value
         try:
             files = list(resources.files(entry.value).iterdir())

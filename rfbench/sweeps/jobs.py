@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rfbench.errors import InputError
-from rfbench.planning.plan import Plan, make_plan
+from rfbench.planning.plan import Plan, make_outline
 from rfbench.records.format import RunRecord
 from rfbench.running.folder import RunFolder, run_path
 from rfbench.running.resume import check_same_experiment
@@ -120,11 +120,12 @@ def _runs(
     suite = load_suite(name, overrides)
     if not (labels or suite.algorithms):
         raise InputError(f"the suite {name} has no [algorithms] tables: name the algorithms to run")
+    plan: Plan | None = None
     for label in labels or suite.algorithms:
         made: dict[str, str] = {}
         for variant, changes in variants(suite, label, variations):
             sets = [*overrides, *changes]
-            plan = make_plan(load_suite(name, sets), variant, seed=0)
+            plan = make_outline(load_suite(name, sets), variant, seed=0).open(beside=plan)  # tables alone differ
             settings = repr((plan.settings.model_copy(update={"algorithm": None, "config": {}}), plan.algorithm.config))
             if settings in made:
                 raise InputError(f"{made[settings]} and {variant} are one run under two names; vary other values")

@@ -13,6 +13,7 @@ add(commands, "tune", tuning.tune, TRAIN, "rfbench tune small-shapes --algorithm
 add(commands, "watch", reporting.watch, READ, "rfbench watch results/")
 add(commands, "compare", reporting.compare_runs, READ, "rfbench compare results/ --html report.html")
 add(commands, "evaluate", judging.evaluate, USE, "rfbench evaluate results/small-shapes/prdp/seed-0 --tier final")
+add(commands, "verify", judging.verify, READ, "rfbench verify results/reference/small-shapes/prdp/seed-0 --epochs 2")
 add(
     commands,
     "sample",

@@ -13,6 +13,7 @@ from rich.table import Table
 from rfbench.cli.app import Overrides, Plugins, console, is_main_process, progress
 
 if TYPE_CHECKING:
+    from rfbench.inference.verify import Deviation
     from rfbench.report.calibration import Row
 
 
@@ -34,6 +35,31 @@ def evaluate(
 
     written = evaluate_run(run, tier.value, progress(), overrides or [])
     console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(help="A run's folder, such as results/reference/small-shapes/prdp/seed-0.")],
+    epochs: Annotated[int, typer.Option(min=1, help="How many of its first epochs to run again.")] = 1,
+    overrides: Overrides = None,
+    plugin: Plugins = None,
+) -> None:
+    """Run the first epochs of a recorded run again, and compare with its records; exit code 1 where they disagree."""
+    from rfbench.inference.verify import verify as repeat
+
+    found = repeat(run, epochs, progress(), overrides or [])
+    if is_main_process():
+        console.print(_deviations(found.deviations))
+        epoch = "epoch" if epochs == 1 else f"{epochs} epochs"
+        same = f"{found.numbers - found.different:,} of {found.numbers:,} numbers of the first {epoch} are the same"
+        if not found.different:
+            verdict = f"repeated: all {found.numbers:,} numbers of the first {epoch} are the same, to the last digit"
+        elif found.agrees:
+            verdict = f"agrees: every curve is within its tolerance; {same} to the last digit"
+        else:
+            verdict = f"disagrees: a curve is farther off than its tolerance; {same} to the last digit"
+        console.print(verdict, markup=False, highlight=False, soft_wrap=True)
+        if not found.agrees:
+            raise typer.Exit(1)
 
 
 def calibrate(
@@ -58,6 +84,18 @@ def calibrate(
         records = RunFolder(written.parent, writer=False).read(tier.value)
         _print_rows(rows(records, loaded), f"{loaded.name}, {tier.value} tier: the base model")
         console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _deviations(deviations: list[Deviation]) -> Table:
+    table = Table(
+        title="where the curves are farthest apart", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("quantity", overflow="fold")
+    for heading in ("recorded", "found", "in tolerances"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in deviations:
+        table.add_row(row.quantity, _number(row.stored), _number(row.found), f"{row.tolerances:.2g}")
+    return table
 
 
 def _print_rows(rows: list[Row], title: str) -> None:

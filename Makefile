@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test test-all test-slow lint golden clean
+.PHONY: demo test test-all test-slow lint golden docs clean
 
 .venv/installed: pyproject.toml  # rfbench alone
 	$(PYTHON) -m venv .venv
@@ -31,6 +31,13 @@ lint: .venv/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rfbench algorithms
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
 
 golden: .venv/installed-tests
 	$(BIN)/python -m tests.golden.curves

@@ -60,8 +60,8 @@ class Learner:
 
     Attributes:
         policy: what is finetuned.
-        start_error: largest |log-prob - sampled log-prob| met before the epoch's first optimiser step: the ratio's
-            distance from 1, in nats per dimension; None where none was computed.
+        start_error: largest absolute difference between a log-prob and its sampled value met before the epoch's first
+            optimiser step: the ratio's distance from 1, in nats per dimension; None where none was computed.
         grad_norm: the gradient's global norm before clipping, at the last call of ``step``; None before the first one.
         had_gradient: whether any step of the epoch had a gradient that was not zero.
     """

@@ -1,4 +1,4 @@
-"""What every algorithm must pass: a conformance suite for the tests of a package.
+"""What every algorithm must pass: a conformance suite for the tests of a package:
 
     import pytest
     from rfbench.testing import CHECKS

@@ -1,0 +1,28 @@
+"""docs/tutorial.ipynb: its cells run from top to bottom."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NOTEBOOK = Path(__file__).parent.parent / "docs" / "tutorial.ipynb"
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_cells_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    assert {path.parent.name for path in (tmp_path / "tutorial-results").rglob("seed-1")} == {
+        "prdp",
+        "ddpo",
+        "reinforce",
+    }
+    assert names["comparison"].verdicts[0].suite == "tiny-shapes"

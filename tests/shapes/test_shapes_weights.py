@@ -86,6 +86,7 @@ def test_the_reward_prefers_the_right_render() -> None:
     assert (right > near).float().mean() > 0.8
 
 
+@pytest.mark.slow
 def test_neither_torchvision_nor_open_clip_is_needed() -> None:
     code = (
         "import sys; sys.modules['torchvision'] = None; sys.modules['open_clip'] = None\n"

@@ -22,9 +22,9 @@ class Statistics(NamedTuple):
     mean: Tensor
     std: Tensor
 
-    def standardise(self, rewards: Tensor, clip: float) -> Tensor:
+    def standardise(self, rewards: Tensor, clip: float, smallest: float = 1e-6) -> Tensor:
         """Advantages ``(images,)``: standard deviations from the mean, at most ``clip``."""
-        return ((rewards - self.mean) / (self.std + 1e-6)).clamp(-clip, clip)
+        return ((rewards - self.mean) / (self.std + smallest)).clamp(-clip, clip)
 
 
 def batch_statistics(rewards: Tensor) -> Statistics:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from rfbench.core.algorithm import Algorithm, Cost
 from rfbench.core.learner import Learner
+from rfbench.core.policy import REFERENCE
 from rfbench.core.rollout import Rollout
 from rfbench.core.schedule import log_density
 from rfbench.suite.settings import Settings, search
@@ -179,6 +180,6 @@ def _predict(batch: Transitions, learner: Learner) -> tuple[Tensor, Tensor]:
     latents, next_latents = batch.latents.to(learner.device).unbind(1)
     noise = policy.predict_noise(latents, schedule.timesteps[steps], condition)
     with torch.no_grad():
-        reference_noise = policy.predict_noise(latents, schedule.timesteps[steps], condition, reference=True)
+        reference_noise = policy.predict_noise(latents, schedule.timesteps[steps], condition, weights=REFERENCE)
     log_probs = log_density(next_latents, schedule.mean(latents, noise, steps), schedule.sigma[steps])
     return log_probs, (noise - reference_noise).square().flatten(1).mean(1)

@@ -12,12 +12,16 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from rfbench.core import rollout
+from rfbench.core.learner import Learner
+from rfbench.running import checkpoint
 from rfbench.running.checkpoint import Owner
 from rfbench.running.folder import RunFolder
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
 from tests import tiny
+from tests.forked import exit_code_of
 
 
 def run(suite: Suite, out: Path, label: str = "prdp", **options: Any) -> Path:
@@ -66,3 +70,26 @@ def kill_at(target: Any, name: str, call: int, before: bool = True) -> None:
 def owner(folder: Path) -> Owner:
     """Whose the checkpoints of a run's folder are."""
     return Owner.recorded(RunFolder(folder, writer=False).require_run())
+
+
+KILLS: dict[str, tuple[Any, str, int, bool]] = {
+    "in the first sampling": (rollout, "log_density", 3, True),
+    "in the second epoch's sampling": (rollout, "log_density", 11, True),
+    "in an update": (Learner, "backward", 17, True),
+    "between the updates of an epoch": (Learner, "step", 3, False),
+    "after the records, before the checkpoint": (checkpoint, "save", 3, True),
+    "while a checkpoint is written": (checkpoint, "save_file", 3, False),
+    "before a checkpoint is complete": (checkpoint, "sync", 8, True),
+    "between the rename and the clean-up": (checkpoint.os, "rename", 3, False),  # type: ignore[attr-defined]
+    "while records are written": (RunFolder, "append", 4, False),
+}
+
+
+def doomed(moment: str, suite: Suite, out: Path, label: str) -> None:
+    kill_at(*KILLS[moment])
+    run(suite, out, label)
+
+
+def exit_code_of_killed(moment: str, suite: Suite, out: Path, label: str) -> int | None:
+    """That of a run in a process of its own, killed at one of the moments of ``KILLS``."""
+    return exit_code_of(doomed, moment, suite, out, label)

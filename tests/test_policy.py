@@ -86,9 +86,9 @@ def test_the_reference_stays_what_the_policy_was(suite: Suite, finetune: dict[st
     first = run.rollout(0)
     assert first.reference_log_probs is not None
     assert torch.equal(first.log_probs, first.reference_log_probs)  # before training the two are one
-    before = run.policy.step_mean(first.clean_latents[:2], torch.tensor([0, 1]), _two(first), reference=True)
+    before = run.policy.step_mean(first.clean_latents[:2], torch.tensor([0, 1]), _two(first), weights="reference")
     run.update(first)
-    after = run.policy.step_mean(first.clean_latents[:2], torch.tensor([0, 1]), _two(first), reference=True)
+    after = run.policy.step_mean(first.clean_latents[:2], torch.tensor([0, 1]), _two(first), weights="reference")
     assert torch.equal(before, after)
     second = run.rollout(1)
     assert second.reference_log_probs is not None

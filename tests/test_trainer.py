@@ -8,25 +8,21 @@ import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from rfbench.core import rollout
 from rfbench.core.learner import Learner
 from rfbench.errors import DamagedFileError, InputError, NonFiniteError
 from rfbench.report.analysis import paper
 from rfbench.rewards.jpeg import JpegIncompressibility
-from rfbench.running import checkpoint
 from rfbench.running.checkpoint import load_latest
 from rfbench.running.folder import RunFolder
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Budget, Suite
 from tests import tiny
-from tests.forked import exit_code_of
-from tests.runs import assert_same_run, kill_at, lines, owner, run, weights
+from tests.runs import KILLS, assert_same_run, exit_code_of_killed, lines, owner, run, weights
 
 
 def test_reward_noise_is_the_same_for_any_chunk_size_and_of_the_size_asked_for(suite: Suite) -> None:
@@ -71,24 +67,6 @@ def test_evaluation_does_not_disturb_training(suite: Suite, tmp_path: Path) -> N
     assert all(torch.equal(value, weights(rarely)[name]) for name, value in weights(often).items())
 
 
-KILLS: dict[str, tuple[Any, str, int, bool]] = {
-    "in the first sampling": (rollout, "log_density", 3, True),
-    "in the second epoch's sampling": (rollout, "log_density", 11, True),
-    "in an update": (Learner, "backward", 17, True),
-    "between the updates of an epoch": (Learner, "step", 3, False),
-    "after the records, before the checkpoint": (checkpoint, "save", 3, True),
-    "while a checkpoint is written": (checkpoint, "save_file", 3, False),
-    "before a checkpoint is complete": (checkpoint, "sync", 8, True),
-    "between the rename and the clean-up": (checkpoint.os, "rename", 3, False),  # type: ignore[attr-defined]
-    "while records are written": (RunFolder, "append", 4, False),
-}
-
-
-def doomed(moment: str, suite: Suite, out: Path, label: str) -> None:
-    kill_at(*KILLS[moment])
-    run(suite, out, label)
-
-
 STATEFUL = [  # replay, value network and running statistics survive too
     ("in an update", "ddpo"),
     ("in an update", "dpok"),
@@ -102,7 +80,7 @@ STATEFUL = [  # replay, value network and running statistics survive too
 def test_killed_and_resumed_equals_never_stopped(
     suite: Suite, tmp_path: Path, moment: str, label: str, whole: Callable[[str], Path]
 ) -> None:
-    assert exit_code_of(doomed, moment, suite, tmp_path / "killed", label) == -signal.SIGKILL
+    assert exit_code_of_killed(moment, suite, tmp_path / "killed", label) == -signal.SIGKILL
     killed = tmp_path / "killed" / "tiny" / label / "seed-0"
     assert json.loads((killed / "run.json").read_text())["status"] == "running"
     with pytest.raises(InputError, match="--resume goes on with it, --overwrite starts over"):

@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rfbench.core.conditioning import stack
 from rfbench.core.learner import Learner
 from rfbench.core.meter import Meter
-from rfbench.core.policy import Policy, make_policy
+from rfbench.core.policy import REFERENCE, Policy, make_policy
 from rfbench.core.processes import Processes, Runtime
 from rfbench.core.prompts import epoch_prompts
 from rfbench.core.reward import Reward
@@ -143,7 +143,7 @@ def forward_flops(way: Way) -> int:
     latents = torch.zeros(1, *policy.model.latent_shape, device=way.device)
     condition = stack([policy.encode_prompts([""])])
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        policy.predict_noise(latents, policy.schedule.timesteps[:1], condition, guided=False, reference=True)
+        policy.predict_noise(latents, policy.schedule.timesteps[:1], condition, guided=False, weights=REFERENCE)
     return counter.get_total_flops()
 
 

@@ -28,6 +28,7 @@ def sample_images(
     plugin: Plugins = None,
 ) -> None:
     """Draw images of prompts with what a run trained."""
+    from rfbench.core.policy import POLICY, REFERENCE
     from rfbench.core.processes import Processes
     from rfbench.core.prompts import require_text
     from rfbench.inference import generate
@@ -38,9 +39,8 @@ def sample_images(
         require_text(text, "--prompt")
     with working(f"drawing {len(prompt) * images} images with {'the base model of ' if base else ''}{run}"):
         policy, suite = weights.load_policy(run, Processes(Compute()).device)
-        pictures = generate.sample(
-            policy, prompt, images=images, seed=seed, chunk_size=suite.compute.chunk_size, reference=base
-        )
+        whose, size = REFERENCE if base else POLICY, suite.compute.chunk_size
+        pictures = generate.sample(policy, prompt, images=images, seed=seed, chunk_size=size, weights=whose)
     for path in generate.save(pictures, prompt, images, out):
         console.print(path, markup=False, highlight=False, soft_wrap=True)
 

@@ -50,10 +50,17 @@ class Algorithm(ABC):
 
     ``update`` may be called with any number of processes: a rollout's scalars are those of all processes, chunks are
     this process's share, and gradients are summed over processes. So a loss divided by ``rollout.num_images`` is right.
+
+    Attributes:
+        rollout_needs: what the sampler must give.
+        snapshots: copies of the policy that the algorithm keeps beside it, by name. Each begins as the base model, and
+            changes by ``learner.policy.take_snapshot`` and ``blend_snapshot`` alone; checkpoints hold them. A suite may
+            sample from one that is called ``old``.
     """
 
     Config: ClassVar[type[Settings]] = Settings
     rollout_needs: ClassVar[RolloutNeeds] = RolloutNeeds()
+    snapshots: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any) -> None:
         self.config = config

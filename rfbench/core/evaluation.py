@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rfbench.core import keyed_random
 from rfbench.core.finite import Batch
-from rfbench.core.policy import Policy
+from rfbench.core.policy import REFERENCE, Policy
 from rfbench.core.processes import Runtime
 from rfbench.core.reward import Reward, score
 from rfbench.core.rollout import Spread, denoise, spread
@@ -165,7 +165,7 @@ class Evaluator:
         clean = drawn[:, 0]
         for step, (steps, latents, mean, next_latents) in enumerate(denoise(policy, condition, drawn, batch)):
             if step in objective_steps:
-                reference_mean = policy.step_mean(latents, steps, condition, reference=True)
+                reference_mean = policy.step_mean(latents, steps, condition, weights=REFERENCE)
                 divergence = kl_divergence(mean, reference_mean, schedule.sigma[steps]).cpu()
                 batch.require_finite(divergence, f"the KL from the reference in step {step + 1} is")
                 kl += divergence

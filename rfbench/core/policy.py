@@ -20,14 +20,16 @@ from rfbench.hub.weights import require_equal, shapes_of
 from rfbench.suite.suite import Finetune, Suite
 
 ADAPTER = "policy"
+POLICY, REFERENCE = "policy", "reference"  # whose weights predict; a snapshot has a name of its own
 ADAPTABLE = (nn.Linear, nn.Conv2d)  # the layers of a UNet that peft puts a LoRA on
 COMPUTE_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Policy:
-    """p_theta(x_{t-1} | x_t, c) = N(mean, sigma_t^2 I), with guidance, and the same for the frozen reference.
+    """p_theta(x_{t-1} | x_t, c) = N(mean, sigma_t^2 I), with guidance, and the same with other weights.
 
-    Sampling, training and reference share ``predict_noise``: one code path, one guidance, one dtype.
+    Sampling, training and reference share ``predict_noise``: one code path, one guidance, one dtype. Where
+    ``weights`` are asked for, it is ``"policy"``, ``"reference"`` (the base model, frozen) or the name of a snapshot.
 
     Args:
         precision: what the denoiser computes in: "fp32" (or "tf32", which `Processes` allows), or "bf16" or "fp16" by
@@ -57,6 +59,7 @@ class Policy:
         self.counters = counters or Counters()
         self.encode_prompts = PromptEncoder(model.encode, model.unconditional)
         self._frozen = _make_trainable(model.denoiser, finetune, seed)
+        self._snapshots: dict[str, dict[str, Tensor]] = {}
         for denoiser in filter(None, (model.denoiser, self._frozen)):
             store_frozen_weights(denoiser, self._compute_dtype)
             if compiled_rows is not None:
@@ -107,18 +110,40 @@ class Policy:
         for name, parameter in trainable.items():
             parameter.copy_(state[name])
 
+    @torch.no_grad()
+    def take_snapshot(self, name: str) -> None:
+        """Keeps the trained weights as they are now, under ``name``."""
+        self._snapshots[name] = {key: p.detach().clone() for key, p in self.trainable().items()}
+
+    @torch.no_grad()
+    def blend_snapshot(self, name: str, decay: float) -> None:
+        """Moves a snapshot towards the policy: ``decay`` times itself and ``1 - decay`` times the weights of now."""
+        for key, parameter in self.trainable().items():
+            self._snapshots[name][key].lerp_(parameter, 1 - decay)
+
+    def snapshots(self) -> dict[str, dict[str, Tensor]]:
+        """The weights of every snapshot, for a checkpoint."""
+        return self._snapshots
+
+    @torch.no_grad()
+    def load_snapshots(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Takes over what ``snapshots`` gave."""
+        for name, weights in state.items():
+            for key, kept in self._snapshots[name].items():
+                kept.copy_(weights[key])
+
     def predict_noise(
         self,
         latents: Tensor,
         timesteps: Tensor,
         condition: Condition,
         *,
-        reference: bool = False,
+        weights: str = POLICY,
         guided: bool = True,
     ) -> Tensor:
         """Predicted noise ``(m, ...)`` for latents ``(m, ...)`` at ``timesteps`` ``(m,)``, guided as the suite says.
 
-        Both branches of the guidance carry gradient.
+        Both branches of the guidance carry gradient; a snapshot's prediction has none.
         """
         guided = guided and self.calls_per_prediction == 2
         rows = len(latents)
@@ -126,7 +151,7 @@ class Policy:
         if guided:
             condition = stack([self.encode_prompts.empty(rows), condition])
             network_latents, network_timesteps = latents.repeat(2, *[1] * (latents.dim() - 1)), timesteps.repeat(2)
-        with self._weights(reference) as denoiser, self._autocast(latents.device):
+        with self._network(weights) as denoiser, self._autocast(latents.device):
             prediction = self._predict(denoiser, network_latents, network_timesteps, condition).to(latents.dtype)
         self._count(prediction)
         if self.model.noise_schedule.prediction_type == "v_prediction":
@@ -137,25 +162,46 @@ class Policy:
             prediction = unconditional + self.guidance_scale * (conditional - unconditional)
         return prediction
 
-    def step_mean(self, latents: Tensor, steps: Tensor, condition: Condition, *, reference: bool = False) -> Tensor:
+    def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t ``(m, ...)`` of the forward process, from x_0 and standard normal ``noise``."""
+        alpha_bar = per_row(self._alphas_cumprod(clean.device), timesteps, clean)
+        return alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
+
+    def predict_clean(
+        self, latents: Tensor, timesteps: Tensor, condition: Condition, *, weights: str = POLICY, guided: bool = True
+    ) -> Tensor:
+        """Predicted x_0 ``(m, ...)`` of latents at ``timesteps``: what the predicted noise leaves of them."""
+        alpha_bar = per_row(self._alphas_cumprod(latents.device), timesteps, latents)
+        predicted = self.predict_noise(latents, timesteps, condition, weights=weights, guided=guided)
+        return (latents - (1 - alpha_bar).sqrt() * predicted) / alpha_bar.sqrt()
+
+    def noise_given(self, latents: Tensor, clean: Tensor, timesteps: Tensor) -> Tensor:
+        """The noise ``(m, ...)`` that leads from x_0 to x_t."""
+        alpha_bar = per_row(self._alphas_cumprod(latents.device), timesteps, latents)
+        return (latents - alpha_bar.sqrt() * clean) / (1 - alpha_bar).sqrt()
+
+    def noise_share(self, timesteps: Tensor) -> Tensor:
+        """``(m,)`` the noise's share of x_t, in [0, 1]: the time of a rectified flow that is as noisy."""
+        alpha_bar = self._alphas_cumprod(timesteps.device)[timesteps]
+        return (1 - alpha_bar).sqrt() / (alpha_bar.sqrt() + (1 - alpha_bar).sqrt())
+
+    def step_mean(self, latents: Tensor, steps: Tensor, condition: Condition, *, weights: str = POLICY) -> Tensor:
         """Mean of the denoising step ``steps`` ``(m,)`` from ``latents`` ``(m, ...)``."""
-        predicted = self.predict_noise(latents, self.schedule.timesteps[steps], condition, reference=reference)
+        predicted = self.predict_noise(latents, self.schedule.timesteps[steps], condition, weights=weights)
         return self.schedule.mean(latents, predicted, steps)
 
     def log_probs(
-        self, latents: Tensor, next_latents: Tensor, steps: Tensor, condition: Condition, *, reference: bool = False
+        self, latents: Tensor, next_latents: Tensor, steps: Tensor, condition: Condition, *, weights: str = POLICY
     ) -> Tensor:
         """Log-density ``(m,)`` of ``next_latents`` under the steps from ``latents``, in nats per latent dimension."""
-        mean = self.step_mean(latents, steps, condition, reference=reference)
+        mean = self.step_mean(latents, steps, condition, weights=weights)
         return log_density(next_latents, mean, self.schedule.sigma[steps])
 
     def denoising_loss(
         self, clean: Tensor, noise: Tensor, timesteps: Tensor, condition: Condition, *, guided: bool = False
     ) -> Tensor:
         """``mean over dimensions of |eps - eps_theta(x_t, t, c)|^2`` ``(m,)``; unguided, as in pretraining."""
-        alpha_bar = per_row(self._alphas_cumprod(clean.device), timesteps, clean)
-        noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
-        predicted = self.predict_noise(noisy, timesteps, condition, guided=guided)
+        predicted = self.predict_noise(self.add_noise(clean, noise, timesteps), timesteps, condition, guided=guided)
         return (noise - predicted).square().flatten(1).mean(1)
 
     @torch.no_grad()
@@ -197,16 +243,34 @@ class Policy:
         return torch.autocast(device.type, dtype=self._compute_dtype, enabled=self._compute_dtype != torch.float32)
 
     @contextmanager
-    def _weights(self, reference: bool) -> Iterator[nn.Module]:
-        """The denoiser with the policy's weights, or with the reference's: the frozen copy, or the adapter off."""
-        if not reference or self._frozen is not None:
-            yield self._frozen if reference and self._frozen is not None else self.denoiser
-            return
-        self.denoiser.disable_adapters()  # type: ignore[operator]
-        try:
+    def _network(self, weights: str) -> Iterator[nn.Module]:
+        """The denoiser with the weights of that name."""
+        if weights == POLICY:
             yield self.denoiser
+        elif weights != REFERENCE:
+            with torch.no_grad(), self._swapped(self._snapshots[weights]):
+                yield self.denoiser
+        elif self._frozen is not None:
+            yield self._frozen
+        else:
+            self.denoiser.disable_adapters()  # type: ignore[operator]
+            try:
+                yield self.denoiser
+            finally:
+                self.denoiser.enable_adapters()  # type: ignore[operator]
+
+    @contextmanager
+    def _swapped(self, weights: dict[str, Tensor]) -> Iterator[None]:
+        """Lends the denoiser other storages: a graph that holds its own weights stays valid, and nothing is copied."""
+        trainable = self.trainable()
+        own = {name: parameter.data for name, parameter in trainable.items()}
+        try:
+            for name, parameter in trainable.items():
+                parameter.data = weights[name]
+            yield
         finally:
-            self.denoiser.enable_adapters()  # type: ignore[operator]
+            for name, parameter in trainable.items():
+                parameter.data = own[name]
 
 
 def make_policy(

@@ -12,7 +12,7 @@ from torch import Tensor
 from rfbench.core import keyed_random
 from rfbench.core.conditioning import Condition, select
 from rfbench.core.finite import Batch
-from rfbench.core.policy import Policy
+from rfbench.core.policy import POLICY, REFERENCE, Policy
 from rfbench.core.processes import Runtime
 from rfbench.core.reward import Reward, begin
 from rfbench.core.schedule import log_density
@@ -47,7 +47,7 @@ class Transition(NamedTuple):
 
 @torch.no_grad()
 def denoise(
-    policy: Policy, condition: Condition, noise: Tensor, batch: Batch | None = None, *, reference: bool = False
+    policy: Policy, condition: Condition, noise: Tensor, batch: Batch | None = None, *, weights: str = POLICY
 ) -> Iterator[Transition]:
     """Walks the chain from x_T to x_0 with ``noise`` ``(m, steps + 1, ...)``: the initial latent, then each step's.
 
@@ -57,7 +57,7 @@ def denoise(
     latents = noise[:, 0]
     for step in range(policy.schedule.num_steps):
         steps = torch.full((len(noise),), step, device=noise.device)
-        mean = policy.step_mean(latents, steps, condition, reference=reference)
+        mean = policy.step_mean(latents, steps, condition, weights=weights)
         sigma = policy.schedule.sigma[step].to(mean.dtype)
         next_latents = mean + sigma * noise[:, step + 1]
         batch.require_finite(next_latents, f"the latents of step {step + 1} of {policy.schedule.num_steps} are")
@@ -198,9 +198,9 @@ class RolloutSampler:
     def __call__(
         self, epoch: int, prompts: Sequence[str], settings: AlgorithmSettings, rollout_needs: RolloutNeeds
     ) -> Rollout:
-        """``settings.images_per_prompt`` images of each prompt, from the current policy or from the reference."""
+        """``settings.images_per_prompt`` images of each prompt, sampled with the weights that ``settings`` name."""
         policy, meter, device = self._policy, self._meter, self._processes.device
-        images_per_prompt, offline = settings.images_per_prompt, settings.sample_from == "reference"
+        images_per_prompt, source = settings.images_per_prompt, settings.sample_from
         share = self._processes.share(len(prompts))
         local = range(share.start * images_per_prompt, share.stop * images_per_prompt)
         groups = torch.arange(len(prompts)).repeat_interleave(images_per_prompt)
@@ -232,14 +232,14 @@ class RolloutSampler:
             batch = Batch(f"epoch {epoch + 1}", chunk_prompts, start)
             with meter.phase("sample"):
                 drawn = self._draw(epoch, images, groups if settings.shared_initial_latents else None).to(device)
-                clean = self._sample(rollout, images, chunk_condition, drawn, batch, offline)
-            if offline and rollout_needs.trajectories:
+                clean = self._sample(rollout, images, chunk_condition, drawn, batch, source)
+            if source != POLICY and rollout_needs.trajectories:
                 with meter.phase("sample"):
-                    self._add_log_probs(rollout.log_probs, rollout, images, chunk_condition, batch, reference=False)
-            if not offline and rollout.reference_log_probs is not None:
+                    self._add_log_probs(rollout.log_probs, rollout, images, chunk_condition, batch, POLICY)
+            if source != REFERENCE and rollout.reference_log_probs is not None:
                 with meter.phase("reference"):
                     log_probs = rollout.reference_log_probs
-                    self._add_log_probs(log_probs, rollout, images, chunk_condition, batch, reference=True)
+                    self._add_log_probs(log_probs, rollout, images, chunk_condition, batch, REFERENCE)
             with meter.phase("decode"):
                 pixels = policy.decode(clean, batch)
             with meter.phase("reward"):
@@ -274,15 +274,15 @@ class RolloutSampler:
         return drawn
 
     def _sample(
-        self, rollout: Rollout, images: Tensor, condition: Condition, drawn: Tensor, batch: Batch, reference: bool
+        self, rollout: Rollout, images: Tensor, condition: Condition, drawn: Tensor, batch: Batch, source: str
     ) -> Tensor:
         """Fills the latents of a chunk of images, and the log-probs of who samples; returns x_0 ``(m, ...)``."""
-        log_probs = rollout.reference_log_probs if reference else rollout.log_probs
+        log_probs = {POLICY: rollout.log_probs, REFERENCE: rollout.reference_log_probs}.get(source)
         schedule = self._policy.schedule
         column_of = {int(step): column for column, step in enumerate(schedule.objective_steps)}
         local = images - rollout.local.start
         clean = drawn[:, 0]
-        chain = denoise(self._policy, condition, drawn, batch, reference=reference)
+        chain = denoise(self._policy, condition, drawn, batch, weights=source)
         for step, (steps, latents, mean, next_latents) in enumerate(chain):
             if rollout.latents is not None:
                 rollout.latents[local, step] = latents.cpu()
@@ -302,8 +302,7 @@ class RolloutSampler:
         images: Tensor,
         condition: Condition,
         batch: Batch,
-        *,
-        reference: bool,
+        weights: str,
     ) -> None:
         """Fills ``log_probs`` for a sampled chunk of images, in the chunk's own shape: one step at a time."""
         assert rollout.latents is not None
@@ -315,9 +314,7 @@ class RolloutSampler:
                 rollout.latents[local, step + 1].to(device),
                 step.repeat(len(images)),
                 condition,
-                reference=reference,
+                weights=weights,
             )
-            batch.require_finite(
-                values, f"the {'reference' if reference else 'policy'}'s log-probs of step {step + 1} are"
-            )
+            batch.require_finite(values, f"the {weights}'s log-probs of step {step + 1} are")
             log_probs[images, column] = values.cpu()

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from rfbench.core import keyed_random
 from rfbench.core.finite import Batch
-from rfbench.core.policy import Policy
+from rfbench.core.policy import POLICY, Policy
 from rfbench.core.rollout import denoise
 
 
 @torch.no_grad()
 def sample(
-    policy: Policy, prompts: Sequence[str], *, images: int, seed: int, chunk_size: int, reference: bool = False
+    policy: Policy, prompts: Sequence[str], *, images: int, seed: int, chunk_size: int, weights: str = POLICY
 ) -> Iterator[Tensor]:
     """Chunks ``(m, 3, H, W)`` uint8 of ``images`` of each prompt, prompt by prompt, of the policy or the base model.
 
@@ -33,7 +33,7 @@ def sample(
         condition = policy.encode_prompts(batch.prompts)
         drawn = keyed_random.normal(chunk, (num_steps + 1, *shape)).to(device)
         clean = drawn[:, 0]
-        for transition in denoise(policy, condition, drawn, batch, reference=reference):
+        for transition in denoise(policy, condition, drawn, batch, weights=weights):
             clean = transition.next_latents
         yield policy.model.pictures(policy.decode(clean, batch)).cpu()
 

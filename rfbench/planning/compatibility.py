@@ -7,7 +7,7 @@ from itertools import product
 
 import torch
 
-from rfbench.core.policy import check_trainable
+from rfbench.core.policy import POLICY, REFERENCE, check_trainable
 from rfbench.core.prompts import PromptSet
 from rfbench.errors import InputError
 from rfbench.planning.suite_components import SuiteComponents
@@ -27,6 +27,11 @@ def check_algorithm(algorithm: Component, label: str, settings: AlgorithmSetting
         raise InputError(
             f"{label}: sample_from is 'reference', but {algorithm.name} is defined only for samples of the policy "
             f"itself; use --set algorithms.{label}.sample_from=policy"
+        )
+    if settings.sample_from not in (POLICY, REFERENCE, *algorithm.cls.snapshots):
+        raise InputError(
+            f"{label}: sample_from is {settings.sample_from!r}, but {algorithm.name} keeps no such copy of the policy; "
+            f"use --set algorithms.{label}.sample_from=policy"
         )
     try:
         algorithm.cls.check(algorithm.config, *size)

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rfbench.core.conditioning import CACHE_BYTES, Condition, num_bytes, stack
 from rfbench.core.model import Model
-from rfbench.core.policy import Policy, make_policy
+from rfbench.core.policy import REFERENCE, Policy, make_policy
 from rfbench.planning.plan import Outline
 from rfbench.planning.storages import peak_bytes
 
@@ -118,7 +118,7 @@ def update_chunk(policy: Policy, latents: Tensor, steps: Tensor, condition: Cond
     """The most that an update asks of a chunk: the policy's graph, the reference beside it, then the backward pass."""
     log_probs = policy.log_probs(latents, latents, steps, condition)
     with torch.no_grad():
-        policy.step_mean(latents, steps, condition, reference=True)
+        policy.step_mean(latents, steps, condition, weights=REFERENCE)
     log_probs.sum().backward()
 
 

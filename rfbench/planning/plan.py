@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from rfbench.core.algorithm import Cost
+from rfbench.core.policy import POLICY, REFERENCE
 from rfbench.core.prompts import PromptSet, epoch_prompts
 from rfbench.core.schedule import NoiseSchedule, schedule_of
 from rfbench.errors import InputError
@@ -93,9 +94,9 @@ class Outline(SuiteComponents):
         steps, settings, rollout_needs = self.objective_steps, self.settings, self.algorithm.cls.rollout_needs
         update = self.algorithm.make().cost(self.prompts_per_epoch, settings.images_per_prompt, steps)
         # sampling gives the log-probs of who samples; those of the other, where they are needed, cost a pass
-        offline = settings.sample_from == "reference"
-        other = rollout_needs.trajectories if offline else rollout_needs.reference_log_probs
-        sampling = images * (self.suite.sampler.num_steps + (steps if other else 0))
+        others = settings.sample_from != POLICY and rollout_needs.trajectories
+        others += settings.sample_from != REFERENCE and rollout_needs.reference_log_probs
+        sampling = images * (self.suite.sampler.num_steps + steps * others)
         calls = 2 if self.suite.sampler.guidance_scale != 1 else 1
         update_calls = calls if update.guided else 1
         return Cost(calls * sampling + update_calls * update.forwards, update_calls * update.backwards)

@@ -78,11 +78,14 @@ class Run:
             "algorithm": require_plain(self.algorithm.state_dict(), f"the algorithm {self.plan.algorithm.name!r}"),
             "counters": self.counters().model_dump(),
             "seconds": self.meter.lap(),
+            **({"snapshots": snapshots} if (snapshots := self.policy.snapshots()) else {}),
             **({"reward_offsets": self.reward_offsets.state_dict()} if self.reward_offsets else {}),
         }
 
     def restore(self, saved: Checkpoint) -> None:
         self.policy.load_state_dict(saved.weights)
+        if self.algorithm.snapshots:
+            self.policy.load_snapshots(saved.state["snapshots"])
         self.learner.load_state_dict(saved.state["optimizer"])
         self.algorithm.load_state_dict(saved.state["algorithm"])
         if self.reward_offsets is not None:
@@ -107,6 +110,8 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
         policy = make_policy(suite, model, device, counters=meter.counters, seed=plan.seed)
     algorithm = plan.algorithm.make()
+    for name in algorithm.snapshots:
+        policy.take_snapshot(name)
     require_plain(algorithm.state_dict(), f"the algorithm {plan.algorithm.name!r}")
     offsets = None
     if suite.reward_offsets is not None:

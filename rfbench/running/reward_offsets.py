@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rfbench.core import keyed_random
-from rfbench.core.policy import Policy
+from rfbench.core.policy import REFERENCE, Policy
 from rfbench.core.processes import Runtime
 from rfbench.core.reward import Reward, score
 from rfbench.core.rollout import denoise
@@ -86,6 +86,6 @@ class PromptOffsets:
         shape, num_steps = self._policy.model.latent_shape, self._policy.schedule.num_steps
         noise = keyed_random.normal(keys, (num_steps + 1, *shape)).to(self._processes.device)
         clean = noise[:, 0]
-        for transition in denoise(self._policy, self._policy.encode_prompts(prompts), noise, reference=True):
+        for transition in denoise(self._policy, self._policy.encode_prompts(prompts), noise, weights=REFERENCE):
             clean = transition.next_latents
         return clean

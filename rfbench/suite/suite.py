@@ -203,8 +203,10 @@ class AlgorithmSettings(Settings):
 
     algorithm: str | None = Field(None, description="the algorithm's name, where the table's name is a variant's")
     images_per_prompt: int = Field(8, ge=1, description="group size; prompts per epoch = reward queries / this")
-    sample_from: Literal["policy", "reference"] = Field(
-        "policy", description="whose images are scored: the policy's (online), or the frozen reference's (offline)"
+    sample_from: Literal["policy", "reference", "old"] = Field(
+        "policy",
+        description="whose images are scored: the policy's (online), the frozen reference's (offline), or those of the "
+        "lagged copy of the policy that some algorithms keep",
     )
     shared_initial_latents: bool = Field(False, description="whether the images of one prompt start from one x_T")
     optimizer: Optimizer = Optimizer()

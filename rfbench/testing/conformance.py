@@ -24,6 +24,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rfbench.core.policy import POLICY, REFERENCE
 from rfbench.core.processes import Processes
 from rfbench.planning.plan import Plan, make_plan
 from rfbench.records.format import EpochRecord
@@ -65,10 +66,10 @@ def changes_the_policy_and_not_the_reference(algorithm: str, folder: Path, overr
     """
     run = _run(_plan(algorithm, overrides))
     rollout = run.rollout(0)
-    before = [_predicted_mean(run, rollout.prompts[0], reference) for reference in (False, True)]
+    before = [_predicted_mean(run, rollout.prompts[0], weights) for weights in (POLICY, REFERENCE)]
     run.update(rollout)
     run.update(run.rollout(1))
-    after = [_predicted_mean(run, rollout.prompts[0], reference) for reference in (False, True)]
+    after = [_predicted_mean(run, rollout.prompts[0], weights) for weights in (POLICY, REFERENCE)]
     assert not torch.equal(before[0], after[0]), "the policy is the same after an update"
     assert torch.equal(before[1], after[1]), "the update changed the frozen reference"
 
@@ -158,11 +159,11 @@ def _run(plan: Plan) -> Run:
     return make_run(plan, Processes(plan.suite.compute))
 
 
-def _predicted_mean(run: Run, prompt: str, reference: bool) -> Tensor:
+def _predicted_mean(run: Run, prompt: str, weights: str) -> Tensor:
     """The first denoising step's mean at the origin."""
     latents, steps = torch.zeros(1, *run.policy.model.latent_shape), torch.tensor([0])
     with torch.no_grad():
-        return run.policy.step_mean(latents, steps, run.policy.encode_prompts([prompt]), reference=reference)
+        return run.policy.step_mean(latents, steps, run.policy.encode_prompts([prompt]), weights=weights)
 
 
 def _first_gradient(algorithm: str, overrides: Sequence[str]) -> Tensor:

@@ -63,10 +63,10 @@ def test_the_reference_is_the_exact_denoiser_and_a_unit_of_shift_is_one_sigma(po
         steps = torch.full((8,), step)
         timesteps = policy.schedule.timesteps[steps]
         exact = closed_forms.posterior_noise(latents.double(), world.directions(), world.DATA_STD, alpha_bar[step])
-        predicted = policy.predict_noise(latents, timesteps, condition, reference=True)
+        predicted = policy.predict_noise(latents, timesteps, condition, weights="reference")
         torch.testing.assert_close(predicted.double(), exact, rtol=1e-5, atol=1e-6)
         moved = policy.step_mean(latents, steps, condition) - policy.step_mean(
-            latents, steps, condition, reference=True
+            latents, steps, condition, weights="reference"
         )
         expected = policy.schedule.sigma[step] * policy.trainable()["shift"][:, timesteps[0]]
         torch.testing.assert_close(moved.double(), expected.double(), rtol=1e-4, atol=1e-6)
@@ -84,7 +84,7 @@ def test_samples_agree_with_the_exact_measures(policy: Policy, num_steps: int) -
     condition = {name: value[rows] for name, value in policy.encode_prompts(prompts).items()}
     kl, clean = torch.zeros(2 * count), drawn[:, 0]
     for steps, latents, mean, next_latents in denoise(policy, condition, drawn):
-        reference_mean = policy.step_mean(latents, steps, condition, reference=True)
+        reference_mean = policy.step_mean(latents, steps, condition, weights="reference")
         kl += kl_divergence(mean, reference_mean, policy.schedule.sigma[steps])
         clean = next_latents
     rewards = GaussianLinear(Settings(), CPU)(policy.decode(clean), [prompts[row] for row in rows]).view(2, count)
@@ -128,8 +128,9 @@ def test_log_ratios_of_the_optimum_predict_reward_differences(shared_start: bool
     condition = policy.encode_prompts([prompt] * count)
     u, clean = torch.zeros(count), drawn[:, 0]
     for steps, latents, _, next_latents in denoise(policy, condition, drawn):
-        for sign, reference in ((1, False), (-1, True)):
-            u += sign * policy.log_probs(latents, next_latents, steps, condition, reference=reference).detach()
+        for sign, weights in ((1, "policy"), (-1, "reference")):
+            log_probs = policy.log_probs(latents, next_latents, steps, condition, weights=weights)
+            u += sign * log_probs.detach()
         clean = next_latents
     u = u.double() / world.NUM_TIMESTEPS
     rewards = GaussianLinear(Settings(), CPU)(clean, [prompt] * count)

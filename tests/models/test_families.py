@@ -76,9 +76,9 @@ def diffusers_images(base: Path, weights: Path, seed: int) -> Tensor:
     return torch.stack(images)
 
 
-def rfbench_images(run: Path, *, reference: bool = False) -> Tensor:
+def rfbench_images(run: Path, *, whose: str = "policy") -> Tensor:
     policy, _ = weights.load_policy(run, torch.device("cpu"))
-    chunks = generate.sample(policy, PROMPTS, images=1, seed=5, chunk_size=8, reference=reference)
+    chunks = generate.sample(policy, PROMPTS, images=1, seed=5, chunk_size=8, weights=whose)
     return torch.cat(list(chunks))
 
 
@@ -92,7 +92,7 @@ def test_trained_saved_and_equal_in_plain_diffusers(
     ours = rfbench_images(run)
     theirs = diffusers_images(folders[family], run / "weights", seed=5)
     assert (ours.int() - theirs.int()).abs().max() <= 1
-    assert (ours.int() - rfbench_images(run, reference=True).int()).abs().max() > 3  # it was trained
+    assert (ours.int() - rfbench_images(run, whose="reference").int()).abs().max() > 3  # it was trained
     shutil.rmtree(run / "checkpoints")  # then what was exported is enough
     assert torch.equal(rfbench_images(run), ours)
 

@@ -1,0 +1,108 @@
+"""DPO: online Diffusion-DPO, the best against the worst image of every prompt (Wallace et al. 2024, arXiv 2311.12908).
+
+Of an epoch's images of a prompt the one with the highest reward (w) is preferred to the one with the lowest (l). At the
+same noise levels and noise for both,
+
+    loss = -log sigmoid( -(beta / 2) [ (e_w - e_w^ref) - (e_l - e_l^ref) ] ),
+    e    = mean over dimensions of (eps_theta(x_t, t, c) - eps)^2
+
+averaged over prompts and noise levels. Prompts whose images all have one reward say nothing and are left out. Online,
+as in verl-omni, Flow-Factory and flow_grpo: the pairs are the policy's own of this epoch.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from rfbench.core.algorithm import Algorithm, Cost, RolloutNeeds
+from rfbench.core.learner import Learner
+from rfbench.core.policy import POLICY, REFERENCE
+from rfbench.core.rollout import Rollout
+from rfbench.suite.settings import Settings, search
+from rfbench_algorithms.forward_process import Noised, noised
+
+
+class DPOConfig(Settings):
+    """Settings of DPO."""
+
+    beta: float = Field(
+        2000.0,
+        gt=0,
+        description="how sharply a difference of errors counts, per unit of squared noise",
+        json_schema_extra=search(100.0, 10000.0),
+    )
+    draws: int | None = Field(
+        None,
+        ge=1,
+        description="noise levels at which a pair is judged, spread over the sampler's steps; null: every step once",
+    )
+    guided: bool = Field(False, description="judge the guided prediction; as published, the plain one")
+
+
+def dpo_loss(better: Tensor, worse: Tensor, beta: float) -> Tensor:
+    """The loss ``(m,)`` of e - e^ref of the preferred and of the other images, ``(m,)`` each."""
+    return -logsigmoid(-(beta / 2) * (better - worse))
+
+
+class DPO(Algorithm):
+    """Preference of the best over the worst image of each prompt."""
+
+    Config = DPOConfig
+    rollout_needs = RolloutNeeds(min_images_per_prompt=2, trajectories=False, off_policy=True)
+    config: DPOConfig
+
+    def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:
+        pairs = 2 * num_prompts * (num_steps if self.config.draws is None else self.config.draws)
+        return Cost(forwards=2 * pairs, backwards=pairs, guided=self.config.guided)
+
+    def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
+        draws = rollout.num_steps if self.config.draws is None else self.config.draws
+        best, worst = extremes(rollout.rewards, rollout.groups)
+        count = int(best.sum())
+        total = right = 0.0
+        pairs = zip(
+            noised(rollout, learner, draws, where=best, shared=True),
+            noised(rollout, learner, draws, where=worst, shared=True),
+            strict=True,
+        )
+        for better, worse in pairs:  # the same prompts, in the same order
+            advances = [self._advance(learner, at) for at in (better, worse)]
+            losses = dpo_loss(advances[0], advances[1], self.config.beta)
+            learner.backward(losses.sum() / (count * draws))
+            total += float(losses.detach().sum())
+            right += float((advances[0] < advances[1]).sum())
+        if count:
+            learner.step()
+        else:
+            learner.skip_update()
+        total, right = learner.sum(torch.tensor([total, right])).tolist()
+        scale = max(count * draws, 1)
+        return {"preferences": count, "loss": total / scale, "preferences_kept": right / scale}
+
+    def _advance(self, learner: Learner, at: Noised) -> Tensor:
+        """e - e^ref ``(m,)``."""
+        policy = learner.policy
+        eps = policy.noise_given(at.latents, at.clean, at.timesteps)
+
+        def error(weights: str) -> Tensor:
+            guided = self.config.guided
+            predicted = policy.predict_noise(at.latents, at.timesteps, at.condition, weights=weights, guided=guided)
+            return (predicted - eps).square().flatten(1).mean(1)
+
+        with torch.no_grad():
+            reference = error(REFERENCE)
+        return error(POLICY) - reference
+
+
+def extremes(rewards: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """``(images,)`` bool each: the first best and the first worst image of every group whose rewards differ."""
+    best, worst = torch.zeros(len(rewards), dtype=torch.bool), torch.zeros(len(rewards), dtype=torch.bool)
+    for group in groups.unique():
+        members = torch.nonzero(groups == group).flatten()
+        if rewards[members].max() > rewards[members].min():
+            best[members[rewards[members].argmax()]] = True
+            worst[members[rewards[members].argmin()]] = True
+    return best, worst

@@ -29,17 +29,18 @@ import os, time
 from rfbench.worlds.gaussian.reward import GaussianLinear
 
 class SlowLinear(GaussianLinear):
-    "GaussianLinear, and an epoch that takes long enough for things to happen in it."
+    "GaussianLinear, and while the file SLOWLY exists an epoch that takes long enough for things to happen in it."
 
     def __call__(self, images, prompts):
-        time.sleep(float(os.environ.get("SECONDS_OF_A_REWARD", 0)))
+        if os.path.exists(os.environ.get("SLOWLY", "")):
+            time.sleep(2)
         return super().__call__(images, prompts)
 """
 DIFFERENT = {"phase_seconds", "started_at", "updated_at", "host", "job", "restart", "peak_memory_bytes"}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def controller() -> Iterator[None]:
     """One controller and one node of four CPUs, on this machine; one at a time, whatever runs beside this test."""
     if shutil.which("slurmctld") is None:
         pytest.skip("Slurm is not installed; on Debian: apt-get install --no-install-recommends slurm-wlm munge")
@@ -52,68 +53,82 @@ def cluster() -> Iterator[None]:
     if started.returncode:
         pytest.skip(f"Slurm does not start here: {started.stderr.strip()}")
     yield
-    subprocess.run(["scancel", "--user=root"], check=False)
     subprocess.run([CLUSTER, "stop"], check=True)
     alone.release()
+
+
+@pytest.fixture
+def cluster(controller: None) -> Iterator[None]:
+    """The cluster, with an empty queue before and after."""
+    yield
+    subprocess.run(["scancel", "--user=root"], check=True)
+    wait_until(lambda: not tasks(), "an empty queue")
 
 
 def test_preempted_timed_out_cancelled_and_left_alone(
     cluster: None, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("SECONDS_OF_A_REWARD", "0.7")
+    monkeypatch.setenv("SLOWLY", str(tmp_path / "slowly"))
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "out"
     (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "slowly").touch()
     settings = [f"epochs={EPOCHS}", "evaluation.every=20", "budget.reward_queries_per_epoch=32"]
-    settings += ["reward.name=slow-linear", "compute.checkpoint_every=1"]
+    settings += ["reward.name=slow-linear", "compute.checkpoint_every=50"]
     options = ["--suite", "optimum-gaussian", "--plugin", "slow.py", *[p for s in settings for p in ("--set", s)]]
-    sweep = ["sweep", "prdp", "ddpo", "--seeds", "0-3", "--out", "out", *options]
-    on_slurm = [*sweep, "--on", "slurm", "--gpus", "0", "--jobs", "2", "--slurm", "time=30", "--slurm", "warning=60"]
+    sweep = ["sweep", "prdp", "ddpo", "--seeds", "0-3", "--gpus", "0", "--jobs", "2", *options]
+    on_slurm = [*sweep, "--out", "out", "--on", "slurm", "--slurm", "time=30", "--slurm", "warning=60"]
+    rfbench = [sys.executable, "-m", "rfbench"]
 
-    # the login process is killed as soon as it has submitted
-    login = subprocess.Popen([sys.executable, "-m", "rfbench", *on_slurm, "--wait"])
+    # the login process is killed as soon as it has submitted; the same sweep is made here meanwhile
+    login = subprocess.Popen([*rfbench, *on_slurm, "--wait"])
     wait_until(lambda: len(tasks()) == 8, "eight tasks in the queue")
     login.send_signal(signal.SIGKILL)
     assert login.wait() == -signal.SIGKILL
     array = next(iter(tasks())).partition("_")[0]
+    quickly = {name: value for name, value in os.environ.items() if name != "SLOWLY"}
+    here = subprocess.Popen([*rfbench, *sweep, "--out", "here"], env=quickly)
 
-    # the first two run: one is preempted, and then one of them comes near its limit; a third is cancelled
+    # the first two run: one is preempted, and the other one comes near its limit
     first, second, third = (run(out, index) for index in (0, 1, 2))
     wait_until(lambda: epoch(first) >= 2 and epoch(second) >= 2, "both runs in their epochs")
-    assert sum(state == "RUNNING" for state in tasks().values()) == 2  # --jobs 2
+    assert running() == 2  # --jobs 2
     subprocess.run(["sbatch", "-p", "urgent", "-c", "3", "-o", "/dev/null", "--wrap", "sleep 3"], check=True)
     wait_until(lambda: "interrupted" in (status(first), status(second)), "a run that is preempted")
     stays, number = (first, 0) if status(second) == "interrupted" else (second, 1)
-    subprocess.run(["scontrol", "update", f"JobId={array}_{number}", f"TimeLimit={minutes(array, number)}"], check=True)
-    wait_until(lambda: status(stays) == "interrupted", "a run that is near its limit")
-    assert epoch(stays) < EPOCHS
-    subprocess.run(["scontrol", "update", f"JobId={array}_{number}", "TimeLimit=30"], check=True)
+    limited = f"{array}_{number}"
+    subprocess.run(["scontrol", "update", f"JobId={limited}", f"TimeLimit={minutes(limited)}"], check=True)
+    wait_until(lambda: tasks()[limited] == "PENDING", "a run that comes near its limit and is queued again")
+    assert (status(stays), epoch(stays) < EPOCHS) == ("interrupted", True)
+    subprocess.run(["scontrol", "update", f"JobId={limited}", "TimeLimit=30"], check=True)
+
+    # a third is cancelled
     wait_until(lambda: epoch(third) >= 1, "a third run")
-    show("while they run", [sys.executable, "-m", "rfbench", "watch", "out"], capfd)
+    assert running() <= 2
+    show("while they run", [*rfbench, "watch", "out"], capfd)
     subprocess.run(["scancel", f"{array}_2"], check=True)
     wait_until(lambda: status(third) == "interrupted" and f"{array}_2" not in tasks(), "a run that is cancelled")
 
     # the same command submits what is neither finished nor queued: what was cancelled
+    (tmp_path / "slowly").unlink()
     capfd.readouterr()
-    assert exit_code([*on_slurm, "--slurm", "warning=60"]) == 0
+    assert exit_code(on_slurm) == 0
     assert "submitted 1 run as Slurm job" in capfd.readouterr().out
     wait_until(lambda: not tasks(), "an empty queue", 1200)
-    show("when all is done", [sys.executable, "-m", "rfbench", "watch", "out"], capfd)
+    show("when all is done", [*rfbench, "watch", "out"], capfd)
 
-    log = {name: first.parent.parent.joinpath(name).read_text() for name in ("prdp/seed-0.log", "ddpo/seed-0.log")}
+    logs = [run(out, index).with_name(f"{run(out, index).name}.log").read_text() for index in range(3)]
     with capfd.disabled():
-        print(log["prdp/seed-0.log"], log["ddpo/seed-0.log"])
-    assert any(re.search("the time limit (is near|was reached): it goes back", text) for text in log.values())
-    assert all(re.search(r"restart \d", text) for text in log.values())  # appended to, not replaced
-    assert "stopped by Slurm (" in (out / "optimum-gaussian" / "prdp" / "seed-1.log").read_text()
+        print(*logs, sep="\n")
+    assert "the time limit is near: it goes back into the queue" in logs[number]
+    assert all(re.search(r"restart \d", log) for log in logs[:2])  # appended to, not replaced
+    assert "stopped by Slurm (" in logs[2]
 
-    monkeypatch.delenv("SECONDS_OF_A_REWARD")
-    assert exit_code([*sweep, "--jobs", "2", "--gpus", "0", "--out", "here"]) == 0
+    assert here.wait() == 0
     for index in range(8):
         same_run(run(out, index), run(tmp_path / "here", index))
-    restarted = [json.loads((run(out, index) / "run.json").read_text())["restart"] for index in range(8)]
-    assert sum(bool(count) for count in restarted) == 2
+    assert [bool(record(run(out, index))["restart"]) for index in range(8)] == [True, True, *[False] * 6]
 
 
 def test_what_slurm_refuses_is_told_and_nothing_is_left_behind(
@@ -165,11 +180,15 @@ def tasks() -> dict[str, str]:
     return {job: state for job, state, name in rows if name.startswith("rfbench-")}
 
 
-def minutes(array: str, number: int) -> int:
-    """A time limit that is less than a minute away: Slurm looks every half minute, and warns a minute before."""
-    command = ["squeue", "-h", "-j", f"{array}_{number}", "-o", "%M"]
-    *_, before, _ = ("0:" + subprocess.run(command, capture_output=True, text=True, check=True).stdout).split(":")
-    return int(before) + 1
+def running() -> int:
+    return list(tasks().values()).count("RUNNING")
+
+
+def minutes(job: str) -> int:
+    """A time limit that is 30 to 90 s away: Slurm looks every 30 s, and one look then falls into the warning's time."""
+    shown = subprocess.run(["squeue", "-hj", job, "-o", "%M"], capture_output=True, text=True, check=True).stdout
+    used = sum(int(part) * 60**power for power, part in enumerate(reversed(shown.split(":"))))
+    return (used + 30) // 60 + 1
 
 
 def status(folder: Path) -> str:

@@ -41,7 +41,7 @@ DIFFERENT = {"phase_seconds", "started_at", "updated_at", "host", "job", "restar
 
 @pytest.fixture(scope="module")
 def controller() -> Iterator[None]:
-    """One controller and one node of four CPUs, on this machine; one at a time, whatever runs beside this test."""
+    """One controller and one node, on this machine; one at a time, whatever runs beside this test."""
     if shutil.which("slurmctld") is None:
         pytest.skip("Slurm is not installed; on Debian: apt-get install --no-install-recommends slurm-wlm munge")
     if os.geteuid():
@@ -49,9 +49,7 @@ def controller() -> Iterator[None]:
     alone = FileLock(Path(tempfile.gettempdir()) / "rfbench-tests-slurm.lock")
     alone.acquire()
     subprocess.run([CLUSTER, "stop"], check=True)
-    started = subprocess.run([CLUSTER, "start"], capture_output=True, text=True)
-    if started.returncode:
-        pytest.skip(f"Slurm does not start here: {started.stderr.strip()}")
+    subprocess.run([CLUSTER, "start"], check=True)
     yield
     subprocess.run([CLUSTER, "stop"], check=True)
     alone.release()
@@ -131,6 +129,34 @@ def test_preempted_timed_out_cancelled_and_left_alone(
     assert [bool(record(run(out, index))["restart"]) for index in range(8)] == [True, True, *[False] * 6]
 
 
+def test_processes_of_a_run_stop_together_when_its_time_limit_is_near_and_go_on(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two GPUs, as Slurm has it: the warning goes through torchrun to both processes."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("SLOWLY", str(tmp_path / "slowly"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "slowly").touch()
+    command = ["sweep", "prdp", "--suite", "optimum-gaussian", "--seeds", "0", "--out", "out", "--on", "slurm"]
+    for setting in ("epochs=20", "reward.name=slow-linear", "compute.checkpoint_every=50", "compute.device=cpu"):
+        command += ["--set", setting]
+    assert (
+        exit_code([*command, "--set", "budget.reward_queries_per_epoch=32", "--plugin", "slow.py", "--gpus", "2"]) == 0
+    )
+    (job,) = tasks()
+    folder = run(tmp_path / "out", 0)
+    wait_until(lambda: epoch(folder) >= 1, "a run in its epochs")
+    subprocess.run(["scancel", "--batch", "--signal=USR2", job], check=True)  # as Slurm warns of the limit
+    wait_until(lambda: tasks()[job] == "PENDING", "a run that is queued again")
+    stopped = record(folder)
+    assert (stopped["status"], stopped["processes"]) == ("interrupted", 2)
+    assert (folder / "checkpoints" / f"epoch-{stopped['epoch']:06d}").is_dir()  # which was not due
+    (tmp_path / "slowly").unlink()
+    wait_until(lambda: not tasks(), "an empty queue")
+    assert [record(folder)[key] for key in ("status", "epoch", "restart")] == ["finished", 20, 1]
+
+
 def test_what_slurm_refuses_is_told_and_nothing_is_left_behind(
     cluster: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,7 +184,7 @@ def test_other_code_is_refused_and_a_task_that_does_not_find_its_folder_says_so_
     assert "queued or running with other code: rfbench 9.9, commit abc; this is rfbench" in said
     file.write_text(content)
     assert exit_code([*command, "--gpus", "0"]) == 0
-    assert "1 are queued already" in capfd.readouterr().out
+    assert "1 queued already" in capfd.readouterr().out
     (tmp_path / "out").rename(tmp_path / "a disk of the login node")
     subprocess.run(["scontrol", "release", job.partition("_")[0]], check=True)
     wait_until(lambda: not tasks(), "a task that ends")

@@ -64,7 +64,7 @@ class Slurm:
             if left:
                 self._submit(left)
         waiting = len(jobs) - len(done) - len(left)
-        self._note(f"{len(done)} of {len(jobs)} runs were finished already, {waiting} are queued already")
+        self._note(f"{len(done)} of {len(jobs)} runs were finished already, {waiting} queued already")
         if not self._wait:
             look(list(done.values()))
             return list(done.values())

@@ -13,7 +13,7 @@ from rfbench.cli.app import console
 from rfbench.errors import InputError
 from rfbench.records.submission import Submission, Task, submissions
 from rfbench.sweeps.slurm.disks import local_disk
-from rfbench.sweeps.slurm.script import batch_script
+from rfbench.sweeps.slurm.script import batch_script, sbatch_options
 from rfbench.sweeps.slurm.settings import Settings, load_settings, seconds
 
 TASK = Task("tiny", "prdp", 0, ("true",), "/results/tiny/prdp/seed-0", "/results/tiny/prdp/seed-0.log")
@@ -75,7 +75,7 @@ def test_time_limits_are_read_as_sbatch_reads_them(limit: str, expected: int | N
 def test_the_script_says_what_was_asked_for_and_is_sound_shell(tmp_path: Path) -> None:
     folder = tmp_path / "with 'quotes' and $(touch spaces)"
     settings = Settings({"partition": "gpu", "exclusive": ""}, setup="module load cuda")
-    script = batch_script(THREE, settings, folder, gpus=2, at_once=2)
+    script = batch_script(THREE, settings, folder, sbatch_options(THREE, settings, gpus=2, at_once=2))
     directives = re.findall(r"^#SBATCH --(.*)$", script, re.M)
     assert directives == [
         "job-name=rfbench-tiny-abc",
@@ -93,13 +93,14 @@ def test_the_script_says_what_was_asked_for_and_is_sound_shell(tmp_path: Path) -
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
-def test_gpus_are_asked_for_once(tmp_path: Path) -> None:
-    assert "gpus-per-node" not in batch_script(THREE, Settings({"gres": "gpu:a100:1"}), tmp_path, gpus=1, at_once=None)
-    assert "gpus-per-node" not in batch_script(THREE, Settings(), tmp_path, gpus=0, at_once=None)
+def test_gpus_are_asked_for_once() -> None:
+    typed = sbatch_options(THREE, Settings({"gres": "gpu:a100:1"}), gpus=1, at_once=None)
+    none = sbatch_options(THREE, Settings(), gpus=0, at_once=None)
+    assert not any("gpus-per-node" in option for option in [*typed, *none])
 
 
 def test_a_task_that_does_not_find_its_folder_says_so_in_its_first_second(tmp_path: Path) -> None:
-    script = batch_script(THREE, Settings(), tmp_path / "of the login node", gpus=0, at_once=None)
+    script = batch_script(THREE, Settings(), tmp_path / "of the login node", options=[])
     told = tmp_path / "scontrol"
     told.write_text('#!/bin/sh\necho "$@"\n')
     told.chmod(0o755)

@@ -19,6 +19,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from rfbench.cli import exit_code
+from rfbench.sweeps.slurm.queue import task_states
 
 pytestmark = pytest.mark.slow
 
@@ -172,18 +173,22 @@ def test_other_code_is_refused_and_a_task_that_does_not_find_its_folder_says_so_
     cluster: None, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name, value in (("SBATCH_JOB_NAME", "mine"), ("SBATCH_PARTITION", "nowhere")):  # of the user's own jobs
+        monkeypatch.setenv(name, value)
     command = ["sweep", "prdp", "--suite", "optimum-gaussian", "--seeds", "0", "--out", "out", "--on", "slurm"]
-    assert exit_code([*command, "--gpus", "0", "--slurm", "hold=true"]) == 0
+    command += ["--gpus", "0", "--slurm", "partition=main", "--slurm", "comment=my own"]
+    assert exit_code([*command, "--slurm", "hold=true"]) == 0
     (name,) = (path.name for path in (tmp_path / "out" / ".sweeps").iterdir() if path.is_dir())
     (job,) = tasks()
+    assert [state.reason for state in task_states([tmp_path / "out"])] == ["JobHeldUser"]
     file = tmp_path / "out" / ".sweeps" / name / "tasks.json"
     content = file.read_text()
     file.write_text(json.dumps(json.loads(content) | {"code": "rfbench 9.9, commit abc"}))
-    assert exit_code([*command, "--gpus", "0"]) == 2  # what is compared must be of one code
+    assert exit_code(command) == 2  # what is compared must be of one code
     said = capfd.readouterr().err
     assert "queued or running with other code: rfbench 9.9, commit abc; this is rfbench" in said
     file.write_text(content)
-    assert exit_code([*command, "--gpus", "0"]) == 0
+    assert exit_code(command) == 0
     assert "1 queued already" in capfd.readouterr().out
     (tmp_path / "out").rename(tmp_path / "a disk of the login node")
     subprocess.run(["scontrol", "release", job.partition("_")[0]], check=True)

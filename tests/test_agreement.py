@@ -27,23 +27,23 @@ from tests.forked import on_processes
 pytestmark = pytest.mark.slow
 
 
-def test_gradients_summed_in_buckets_are_those_summed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def sums(rank: int) -> tuple[bool, int]:
+    """Whether sums in buckets of 100 numbers are those of each tensor alone, and in how many messages they came."""
+    processes_module.BUCKET_BYTES = 4 * 100
+    group = Processes(Compute(device="cpu"))
+    draw = torch.Generator().manual_seed(rank)
+    tensors = [torch.randn(shape, generator=draw) for shape in [(3, 5), (70,), (2, 2, 2), (300,), (), (9, 9), (1,)]]
+    tensors.append(torch.randn(4, 4, generator=draw).double())
+    one_by_one = [group.sum(tensor.clone()) for tensor in tensors]
+    calls = []
+    reduce = group._accelerator.reduce
+    group._accelerator.reduce = lambda *a, **k: calls.append(1) or reduce(*a, **k)
+    group.sum_in_place(tensors)
+    return all(map(torch.equal, tensors, one_by_one)), len(calls)
+
+
+def test_gradients_summed_in_buckets_are_those_summed_one_by_one() -> None:
     """Bit for bit between two processes; and in fewer messages than there are tensors."""
-    monkeypatch.setattr(processes_module, "BUCKET_BYTES", 4 * 100)
-    shapes = [(3, 5), (70,), (2, 2, 2), (300,), (), (9, 9), (1,)]
-
-    def sums(rank: int) -> tuple[bool, int]:
-        group = Processes(Compute(device="cpu"))
-        draw = torch.Generator().manual_seed(rank)
-        tensors = [torch.randn(shape, generator=draw) for shape in shapes]
-        tensors.append(torch.randn(4, 4, generator=draw).double())
-        one_by_one = [group.sum(tensor.clone()) for tensor in tensors]
-        calls = []
-        reduce = group._accelerator.reduce
-        group._accelerator.reduce = lambda *a, **k: calls.append(1) or reduce(*a, **k)
-        group.sum_in_place(tensors)
-        return all(map(torch.equal, tensors, one_by_one)), len(calls)
-
     assert on_processes(2, sums) == [("returned", (True, 4))] * 2
 
 
@@ -54,52 +54,51 @@ def test_on_one_process_nothing_is_touched() -> None:
     assert torch.equal(tensor, before)
 
 
+def trained(rank: int, suite: Suite, out: Path) -> str:
+    return str(train(tiny.plan(suite), out, Quiet()))
+
+
+def resumed_apart(rank: int, suite: Suite, tmp_path: Path) -> None:
+    train(tiny.plan(suite), tmp_path / str(rank), Quiet(), resume=True)
+
+
 def test_processes_that_see_different_checkpoints_stop_with_one_line(suite: Suite, tmp_path: Path) -> None:
     """As on two machines whose results folder is not shared."""
     suite = suite.model_copy(update={"epochs": 2})
 
-    def first(rank: int) -> str:
-        return str(train(tiny.plan(suite), tmp_path / "0", Quiet()))
-
-    folder = Path(on_processes(2, first)[0][1])  # type: ignore[index]
+    folder = Path(on_processes(2, trained, suite, tmp_path / "0")[0][1])  # type: ignore[index]
     shutil.copytree(tmp_path / "0", tmp_path / "1")
     record = json.loads((folder / "run.json").read_text()) | {"status": "interrupted"}
     for root in ("0", "1"):
         (tmp_path / root / "tiny" / "prdp" / "seed-0" / "run.json").write_text(json.dumps(record))
     shutil.rmtree(tmp_path / "1" / "tiny" / "prdp" / "seed-0" / "checkpoints")
 
-    def again(rank: int) -> None:
-        train(tiny.plan(suite), tmp_path / str(rank), Quiet(), resume=True)
-
-    (name, said), (other, _) = on_processes(2, again)  # type: ignore[misc]
+    (name, said), (other, _) = on_processes(2, resumed_apart, suite, tmp_path)  # type: ignore[misc]
     assert (name, other) == ("InputError", "ElsewhereError")  # the second prints nothing
     assert "process 0: epoch 2; process 1: none" in said
     assert (folder / "checkpoints" / "epoch-000002").is_dir()
 
 
 def test_a_folder_that_is_taken_ends_every_process(suite: Suite, tmp_path: Path) -> None:
-    def run(rank: int) -> None:
-        train(tiny.plan(suite), tmp_path, Quiet())
-
     taken = RunFolder(run_path(tmp_path, "tiny", "prdp", 0))
-    (name, said), (other, _) = on_processes(2, run)  # type: ignore[misc]
+    (name, said), (other, _) = on_processes(2, trained, suite, tmp_path)  # type: ignore[misc]
     assert (name, other) == ("InputError", "ElsewhereError")
     assert f"{taken.path} is being written by another process" in said
 
 
-def test_what_fails_on_the_second_process_is_recorded(
-    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def spoiled(rank: int, suite: Suite, out: Path) -> None:
+    """A run whose rewards are NaN on its second process."""
     score = JpegIncompressibility.__call__
 
-    def run(rank: int) -> None:
-        def spoiled(self: Any, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
-            return score(self, images, prompts) * (float("nan") if rank else 1.0)
+    def nan_on_the_second(self: Any, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        return score(self, images, prompts) * (float("nan") if rank else 1.0)
 
-        monkeypatch.setattr(JpegIncompressibility, "__call__", spoiled)
-        train(tiny.plan(suite), tmp_path, Quiet())
+    JpegIncompressibility.__call__ = nan_on_the_second  # type: ignore[method-assign]
+    train(tiny.plan(suite), out, Quiet())
 
-    first, second = on_processes(2, run)  # type: ignore[misc]
+
+def test_what_fails_on_the_second_process_is_recorded(suite: Suite, tmp_path: Path) -> None:
+    first, second = on_processes(2, spoiled, suite, tmp_path)
     assert second is not None
     assert second[0] == "NonFiniteError"
     assert first is not None
@@ -110,18 +109,19 @@ def test_what_fails_on_the_second_process_is_recorded(
     assert record["error"].splitlines()[0].removeprefix("process 1: ") in second[1]
 
 
+class Hanging(Quiet):
+    def epoch(self, record: Any) -> None:
+        time.sleep(600)
+
+
+def hanging(rank: int, suite: Suite, out: Path) -> None:
+    train(tiny.plan(suite), out, Hanging() if rank else Quiet())
+
+
 def test_a_process_that_hangs_ends_the_run_within_the_time_that_is_set(suite: Suite, tmp_path: Path) -> None:
     compute = suite.compute.model_copy(update={"timeout_minutes": 0.05})
     suite = suite.model_copy(update={"compute": compute})
-
-    class Hanging(Quiet):
-        def epoch(self, record: Any) -> None:
-            time.sleep(600)
-
-    def run(rank: int) -> None:
-        train(tiny.plan(suite), tmp_path, Hanging() if rank else Quiet())
-
-    first, second = on_processes(2, run, seconds=60)
+    first, second = on_processes(2, hanging, suite, tmp_path, seconds=60)
     assert second is None  # torchrun, or the cluster, ends it
     assert first is not None
     assert first[0] == "LostProcessError"
@@ -131,25 +131,27 @@ def test_a_process_that_hangs_ends_the_run_within_the_time_that_is_set(suite: Su
     assert list((tmp_path / "tiny" / "prdp" / "seed-0" / "checkpoints").iterdir())
 
 
-def test_a_process_encodes_its_own_prompts_alone(suite: Suite, tmp_path: Path) -> None:
-    def encoded(rank: int) -> list[str]:
-        run = tiny.make_run(tiny.plan(suite))
-        encode, seen = run.policy.encode_prompts, []
+def encoded(rank: int, suite: Suite) -> list[str]:
+    """The prompts that this process encoded for an epoch."""
+    run = tiny.make_run(tiny.plan(suite))
+    encode, seen = run.policy.encode_prompts, []
 
-        class Noted:
-            empty = encode.empty
+    class Noted:
+        empty = encode.empty
 
-            def __call__(self, prompts: list[str]) -> Any:
-                seen.extend(prompts)
-                return encode(prompts)
+        def __call__(self, prompts: list[str]) -> Any:
+            seen.extend(prompts)
+            return encode(prompts)
 
-        run.policy.encode_prompts = Noted()  # type: ignore[assignment]
-        rollout = run.rollout(0)
-        assert set(seen) <= set(rollout.prompts)
-        return [prompt for prompt in rollout.prompts if prompt in seen]
+    run.policy.encode_prompts = Noted()  # type: ignore[assignment]
+    rollout = run.rollout(0)
+    assert set(seen) <= set(rollout.prompts)
+    return [prompt for prompt in rollout.prompts if prompt in seen]
 
-    alone = encoded(0)
-    (_, first), (_, second) = on_processes(2, encoded)  # type: ignore[misc]
+
+def test_a_process_encodes_its_own_prompts_alone(suite: Suite) -> None:
+    alone = encoded(0, suite)
+    (_, first), (_, second) = on_processes(2, encoded, suite)  # type: ignore[misc]
     assert len(alone) == 3
     assert sorted([*first, *second]) == sorted(alone)
 

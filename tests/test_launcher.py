@@ -38,7 +38,7 @@ def test_what_rfbench_does_is_accepted(environment: dict[str, str], compute: dic
         ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "--set compute.precision="),
         ({"ACCELERATE_DYNAMO_BACKEND": "inductor"}, "--set compute.compile=true"),
         ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, "accumulated over 4 steps"),
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but there is no RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
         ({"WORLD_SIZE": "2x"}, "WORLD_SIZE is '2x': expected a number"),
         ({"WORLD_SIZE": ""}, "expected a number"),
         (TORCHRUN | {"LOCAL_RANK": "one"}, "LOCAL_RANK is 'one'"),

@@ -17,6 +17,7 @@ import torch
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.loading import load_suite
+from rfbench.suite.suite import Suite
 from tests import tiny
 from tests.forked import on_processes
 from tests.test_processes import arguments, weights
@@ -43,11 +44,15 @@ def agents(suite: Path, out: Path, *options: str) -> list[subprocess.Popen[str]]
     ]
 
 
+def one_node(rank: int, suite: Suite, out: Path) -> None:
+    train(tiny.plan(suite), out, Quiet())
+
+
 @pytest.mark.slow
 def test_two_nodes_stop_together_when_asked_and_end_as_two_processes_of_one_do(
     suite_file: Path, tmp_path: Path
 ) -> None:
-    options = ["--set", "epochs=40", "--set", "evaluation.every=20", "--set", "compute.checkpoint_every=50"]
+    options = ["--set", "epochs=20", "--set", "evaluation.every=10", "--set", "compute.checkpoint_every=50"]
     folder = tmp_path / "nodes" / "mine" / "prdp" / "seed-0"
     both = agents(suite_file, tmp_path / "nodes", *options)
     end = time.monotonic() + 600
@@ -60,19 +65,15 @@ def test_two_nodes_stop_together_when_asked_and_end_as_two_processes_of_one_do(
     printed = [agent.communicate(timeout=300)[0] for agent in both]
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "interrupted", printed
-    assert 2 <= record["epoch"] < 40
+    assert 2 <= record["epoch"] < 20
     assert [path.name for path in (folder / "checkpoints").iterdir() if path.name.startswith("epoch-")] == [
         f"epoch-{record['epoch']:06d}"  # the boundary that both agreed on, where no checkpoint was due
     ]
     both = agents(suite_file, tmp_path / "nodes", *options, "--resume")
     printed = [agent.communicate(timeout=600)[0] for agent in both]
     assert [agent.returncode for agent in both] == [0, 0], printed
-
-    def one_node(rank: int) -> None:
-        sets = [*options[1::2], "algorithms.prdp.images_per_prompt=2"]
-        train(tiny.plan(load_suite(str(suite_file), sets)), tmp_path / "one", Quiet())
-
-    assert on_processes(2, one_node, seconds=300) == [("returned", None)] * 2
+    suite = load_suite(str(suite_file), [*options[1::2], "algorithms.prdp.images_per_prompt=2"])
+    assert on_processes(2, one_node, suite, tmp_path / "one", seconds=300) == [("returned", None)] * 2
     ours, theirs = weights(folder), weights(tmp_path / "one" / "mine" / "prdp" / "seed-0")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert (folder / "evals.jsonl").read_bytes() == (

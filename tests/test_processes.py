@@ -1,16 +1,14 @@
 """One, two and three processes give the same samples and rewards, and the same weights to float tolerance.
 
-Most of them are forked from this one, which has imported everything: what torchrun sets is set for them. One test
-starts torchrun itself.
+Most of them are forked from one that has imported everything: what torchrun sets is set for them. One test starts
+torchrun itself.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from safetensors.torch import load_file
 
 from rfbench.cli import exit_code
 from tests import tiny
+from tests.forked import on_processes
 
 pytestmark = pytest.mark.slow
 
@@ -39,34 +38,21 @@ class Ended:
     errors: str
 
 
-def forked(processes: int, command: list[str], logs: Path) -> Ended:
+def rfbench(rank: int, command: list[str], logs: Path) -> int:
+    """The exit code of a command whose stderr goes into a file."""
+    os.dup2(os.open(logs / f"{rank}.txt", os.O_WRONLY | os.O_CREAT), 2)
+    sys.stderr = os.fdopen(2, "w", closefd=False)
+    code = exit_code(command)
+    sys.stderr.flush()
+    return code
+
+
+def together(processes: int, command: list[str], logs: Path) -> Ended:
     """Runs `rfbench` in several processes at once, joined by gloo as under torchrun."""
     logs.mkdir(parents=True, exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-
-    def work(rank: int) -> None:
-        from accelerate.state import AcceleratorState
-
-        os.dup2(os.open(logs / f"{rank}.txt", os.O_WRONLY | os.O_CREAT), 2)
-        sys.stderr = os.fdopen(2, "w", closefd=False)
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
-        os.environ |= {name: str(value) for name, value in place.items()}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        AcceleratorState._reset_state(reset_partial_state=True)  # this process may have been one of one before
-        code = exit_code(command)
-        sys.stderr.flush()
-        os._exit(code)
-
-    started = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(processes)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(300)
-        process.kill()
-        process.join()
+    results = on_processes(processes, rfbench, command, logs, seconds=300)
     errors = "".join(path.read_text() for path in sorted(logs.glob("*.txt")))
-    return Ended([process.exitcode for process in started], errors)
+    return Ended([result and result[1] for result in results], errors)
 
 
 def torchrun(processes: int, *command: str) -> subprocess.CompletedProcess[str]:
@@ -88,7 +74,7 @@ def test_number_of_processes_does_not_matter(suite_file: Path, tmp_path: Path, l
     assert exit_code(arguments(suite_file, tmp_path / "1", label=label)) == 0
     for processes in (2, 3):
         command = arguments(suite_file, tmp_path / str(processes), label=label)
-        ended = forked(processes, command, tmp_path / f"logs-{processes}")
+        ended = together(processes, command, tmp_path / f"logs-{processes}")
         assert ended.codes == [0] * processes, ended.errors
     first, *others = (tmp_path / str(processes) / "mine" / label / "seed-0" for processes in (1, 2, 3))
     records = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
@@ -107,18 +93,18 @@ def test_number_of_processes_does_not_matter(suite_file: Path, tmp_path: Path, l
 
 def test_resume_on_the_same_number_and_refusal_on_another(suite_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    whole = forked(2, arguments(suite_file, tmp_path / "whole"), tmp_path / "logs-whole")
+    whole = together(2, arguments(suite_file, tmp_path / "whole"), tmp_path / "logs-whole")
     assert whole.codes == [0, 0], whole.errors
-    first = forked(2, arguments(suite_file, out), tmp_path / "logs-first")
+    first = together(2, arguments(suite_file, out), tmp_path / "logs-first")
     assert first.codes == [0, 0], first.errors
     record_path = out / "mine" / "prdp" / "seed-0" / "run.json"
     record = json.loads(record_path.read_text())
     record_path.write_text(json.dumps(record | {"status": "interrupted"}))
     resume = arguments(suite_file, out, "--resume")
-    refused = forked(1, resume, tmp_path / "logs-refused")
+    refused = together(1, resume, tmp_path / "logs-refused")
     assert refused.codes == [2]
     assert "processes was 2 and is 1" in refused.errors
-    resumed = forked(2, resume, tmp_path / "logs-resumed")
+    resumed = together(2, resume, tmp_path / "logs-resumed")
     assert resumed.codes == [0, 0], resumed.errors
     ours, theirs = weights(record_path.parent), weights(tmp_path / "whole" / "mine" / "prdp" / "seed-0")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -132,7 +118,7 @@ def test_another_number_of_processes_than_asked_for(
 
 
 def test_more_processes_than_prompts(suite_file: Path, tmp_path: Path) -> None:
-    ended = forked(4, arguments(suite_file, tmp_path), tmp_path / "logs")
+    ended = together(4, arguments(suite_file, tmp_path), tmp_path / "logs")
     assert ended.codes == [2] * 4
     assert "evaluation.sets.seen has 3 prompts to share out among 4 processes" in ended.errors
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from rfbench.cli.app import Overrides, Plugins, console, working
@@ -187,11 +188,13 @@ def _print_batch(jobs: Sequence[Job], cluster: Slurm) -> None:
     script, submission = cluster.preview(jobs)
     print(script)
     table = Table(title="Tasks", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for heading in ("task", "suite", "variant", "seed", "folder"):
-        table.add_column(heading, justify="right" if heading in ("task", "seed") else "left", no_wrap=True)
+    for heading in ("task", "seed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("suite", "variant"):
+        table.add_column(heading, overflow="fold")
     for index, task in enumerate(submission.tasks):
-        table.add_row(str(index), task.suite, task.variant, str(task.seed), task.folder)
-    console.print(table, markup=False, soft_wrap=True)
+        table.add_row(str(index), str(task.seed), escape(task.suite), escape(task.variant))
+    console.print(table)
     spent = Table(title="What they would spend", title_justify="left", show_header=False)
     add_totals(spent, reduce(add, map(unspent, left)))
     console.print(spent)

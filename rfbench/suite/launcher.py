@@ -58,7 +58,7 @@ def _launched(environment: Mapping[str, str]) -> int:
             raise InputError(f"{name} is {numbers[name]}, but nothing tells the processes of each other; {LAUNCH}")
     lacking = [name for name in (*RANKS, *ADDRESS) if name not in environment]
     if size > 1 and lacking:
-        raise InputError(f"WORLD_SIZE is {size}, but {', '.join(lacking)} is not set; {LAUNCH}")
+        raise InputError(f"WORLD_SIZE is {size}, but there is no {', '.join(lacking)}; {LAUNCH}")
     if numbers.get("RANK", 0) >= size:
         raise InputError(f"RANK is {numbers['RANK']} and WORLD_SIZE is {size}: ranks count from 0; {LAUNCH}")
     return size

@@ -94,7 +94,7 @@ def task(folder: Path, state: str, *, active: bool, reason: str = "None", node: 
 @pytest.mark.parametrize(
     ("in_folder", "state", "active", "shown", "said"),
     [
-        ("interrupted", "PENDING", True, "queued", "(BeginTime)"),  # it has put itself back into the queue
+        ("interrupted", "PENDING", True, "queued", "again (BeginTime)"),  # it has put itself back into the queue
         ("running", "RUNNING", True, "running", None),
         ("failed", "RUNNING", True, "running", None),  # tried again
         ("running", "CANCELLED", False, "interrupted", "job 7_0 is over: cancelled"),  # killed before it could say so

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# A real Slurm on this machine, without systemd: one controller, one node of four CPUs, two partitions.
+# A real Slurm on this machine, without systemd: one controller, one node of four CPUs and two GPUs (which are only
+# counted), two partitions.
 #
 #   cluster.sh start    needs root and the packages slurm-wlm and munge (Debian)
 #   cluster.sh stop
 #
 # A job of the partition `urgent` pushes one of `main` off the node: it gets SIGTERM, and is queued again.
-# /etc/slurm/slurm.conf is written: this is for test machines and containers, not for a node of a cluster.
+# /etc/slurm/slurm.conf and gres.conf are written: this is for test machines and containers, not for a node of a cluster.
 set -euo pipefail
 
 start() {
@@ -36,14 +37,16 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+GresTypes=gpu
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=2,sched_min_interval=200000,batch_sched_delay=0
 MpiDefault=none
 ReturnToService=2
-NodeName=$name NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000 State=UNKNOWN
+NodeName=$name NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=$name Default=YES MaxTime=INFINITE State=UP PriorityTier=1 OverSubscribe=NO
 PartitionName=urgent Nodes=$name MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
 X
+    printf "Name=gpu File=/dev/%s\n" null zero >/etc/slurm/gres.conf
     runuser -u munge -- /usr/sbin/munged
     /usr/sbin/slurmctld -c
     /usr/sbin/slurmd -c

@@ -240,8 +240,15 @@ def _with_task(run: RunStatus, task: TaskState) -> RunStatus:
     if run.status == "finished" or (task.active and task.state != "PENDING" and run.status == "running"):
         return run
     if task.active:
-        again = replace(run, status="queued" if task.state == "PENDING" else "running", silent_seconds=None)
-        return replace(again, error=_waiting(task), where=run.where or f"job {task.job}", seconds_left=None)
+        waits = task.state == "PENDING"
+        return replace(
+            run,
+            status="queued" if waits else "running",
+            error=" ".join(filter(None, ("again", _waiting(task)))) if waits else None,
+            where=run.where or f"job {task.job}",
+            seconds_left=None,
+            silent_seconds=None,
+        )
     if run.status == "running":
         gone = f"job {task.job} is over: {task.state.lower()}"
         return replace(run, status="interrupted", error=gone, silent_seconds=None, seconds_left=None)

@@ -19,7 +19,7 @@ from rfbench.sweeps.engine import Outcome, last_line
 from rfbench.sweeps.jobs import Job
 from rfbench.sweeps.slurm import queue
 from rfbench.sweeps.slurm.disks import local_disk
-from rfbench.sweeps.slurm.script import batch_script
+from rfbench.sweeps.slurm.script import batch_script, sbatch_options
 from rfbench.sweeps.slurm.settings import Settings
 
 POLL_SECONDS = 5.0
@@ -64,7 +64,7 @@ class Slurm:
             if left:
                 self._submit(left)
         waiting = len(jobs) - len(done) - len(left)
-        self._note(f"{len(done)} of {len(jobs)} runs were finished already, {waiting} are queued already")
+        self._note(f"{len(done)} of {len(jobs)} runs were finished already, {waiting} queued already")
         if not self._wait:
             look(list(done.values()))
             return list(done.values())
@@ -79,8 +79,8 @@ class Slurm:
 
     def preview(self, jobs: Sequence[Job]) -> tuple[str, Submission]:
         """The batch script for the runs that are not finished, and their table; nothing is written."""
-        name, submission = self._describe([job for job in jobs if not job.finished])
-        return batch_script(submission, self._settings, self._folder(name), self._gpus, self._at_once), submission
+        submission = self._describe([job for job in jobs if not job.finished])
+        return batch_script(submission, self._settings, self._folder(submission), self._options(submission)), submission
 
     def warnings(self) -> list[str]:
         """What may go wrong on the cluster, as far as it can be told from here."""
@@ -110,21 +110,21 @@ class Slurm:
             )
 
     def _submit(self, left: Sequence[Job]) -> None:
-        name, submission = self._describe(left)
-        folder = self._folder(name)
+        submission = self._describe(left)
+        folder, options = self._folder(submission), self._options(submission)
         folder.mkdir(parents=True)
         script = folder / "batch.sh"
         submission.write(folder)
-        script.write_text(batch_script(submission, self._settings, folder, self._gpus, self._at_once), encoding="utf-8")
-        try:
-            number = queue.call("sbatch", "--parsable", str(script)).strip().partition(";")[0]
+        script.write_text(batch_script(submission, self._settings, folder, options), encoding="utf-8")
+        try:  # the options also here: those of a script are outranked by the user's SBATCH_ variables
+            number = queue.call("sbatch", "--parsable", *options, str(script)).strip().partition(";")[0]
         except RfbenchError as error:
             shutil.rmtree(folder)
             raise InputError(f"{error}; nothing was submitted") from None
         runs = "1 run" if len(left) == 1 else f"{len(left)} runs"
-        self._note(f"submitted {runs} as Slurm job {number} ({name}); the script is {script}")
+        self._note(f"submitted {runs} as Slurm job {number} ({submission.name}); the script is {script}")
 
-    def _describe(self, jobs: Sequence[Job]) -> tuple[str, Submission]:
+    def _describe(self, jobs: Sequence[Job]) -> Submission:
         suites = sorted({job.suite for job in jobs})
         name = f"{PREFIX}{suites[0] if len(suites) == 1 else 'sweep'}-{secrets.token_hex(3)}"
         tasks = tuple(
@@ -138,10 +138,13 @@ class Slurm:
             )
             for job in jobs
         )
-        return name, Submission(name, code_version(), self._settings.restarts, self._settings.warning, tasks)
+        return Submission(name, code_version(), self._settings.restarts, self._settings.warning, tasks)
 
-    def _folder(self, name: str) -> Path:
-        return self._out.resolve() / FOLDER / name
+    def _folder(self, submission: Submission) -> Path:
+        return self._out.resolve() / FOLDER / submission.name
+
+    def _options(self, submission: Submission) -> list[str]:
+        return sbatch_options(submission, self._settings, self._gpus, self._at_once)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

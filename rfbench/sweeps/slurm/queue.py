@@ -73,7 +73,7 @@ def _queue() -> list[list[str]]:
     lines = call("squeue", "--me", "--noheader", "--array", "--states=all", f"--format={columns}").splitlines()
     rows = [line.split("|", 5) for line in lines if line.count("|") >= 5]
     return [
-        [job, name, state, node, comment if comment not in ("", "(null)") else reason]
+        [job, name, state, node, comment if state in ENDED and comment not in ("", "(null)") else reason]
         for job, name, state, node, reason, comment in rows
         if name.startswith(PREFIX)
     ]

@@ -27,26 +27,31 @@ exec >>"${{tasks%/*}}/$SLURM_ARRAY_TASK_ID.log" 2>&1
 """
 
 
-def batch_script(submission: Submission, settings: Settings, folder: Path, gpus: int, at_once: int | None) -> str:
-    """What ``sbatch`` is given for the tasks that ``folder/tasks.json`` lists.
+def sbatch_options(submission: Submission, settings: Settings, gpus: int, at_once: int | None) -> list[str]:
+    """What Slurm is asked for, as options of ``sbatch``.
 
     Args:
         gpus: of each task.
         at_once: how many tasks may run at a time; None leaves that to Slurm.
     """
     throttle = f"%{at_once}" if at_once else ""
-    directives = {
+    options = {
         "job-name": submission.name,
         "array": f"0-{len(submission.tasks) - 1}{throttle}",
         "nodes": "1",
         "ntasks": "1",
     }
     if gpus and not any(option in settings.options for option in GPUS):
-        directives["gpus-per-node"] = str(gpus)
-    directives |= settings.options
-    directives |= {"requeue": "", "signal": f"B:USR2@{settings.warning}", "output": "/dev/null"}
+        options["gpus-per-node"] = str(gpus)
+    options |= settings.options
+    options |= {"requeue": "", "signal": f"B:USR2@{settings.warning}", "output": "/dev/null"}
+    return [f"--{key}" + (f"={value}" if value else "") for key, value in options.items()]
+
+
+def batch_script(submission: Submission, settings: Settings, folder: Path, options: list[str]) -> str:
+    """What ``sbatch`` is given, with its options, for the tasks that ``folder/tasks.json`` lists."""
     return SCRIPT.format(
-        directives="\n".join(f"#SBATCH --{key}" + (f"={value}" if value else "") for key, value in directives.items()),
+        directives="\n".join(f"#SBATCH {quote(option)}" for option in options),
         tasks=quote(str(folder / "tasks.json")),
         directory=quote(str(Path.cwd())),
         name=submission.name,

@@ -46,15 +46,17 @@ class Attempt:
         signal.signal(signal.SIGTERM, self._stop)
         again = f", restart {self._restarts}" if self._restarts else ""
         self._say(f"{self._submission.name} on {socket.gethostname()}, job {self._job}{again}")
-        seconds = str(max(30, self._submission.warning - STOPPING))
-        handled = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
-        launcher = {"TORCHELASTIC_SIGNALS_TO_HANDLE": handled, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": seconds}
+        launcher = {  # --signals-to-handle and --shutdown-timeout of a torchrun that has them
+            "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2",
+            "PET_SHUTDOWN_TIMEOUT": str(max(30, self._submission.warning - STOPPING)),
+        }
         self._child = subprocess.Popen(
             self._task.command,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env=os.environ | launcher,
+            preexec_fn=_survive_warnings,
         )
         if self._warned or self._terminated:  # told while the child was started
             self._child.terminate()
@@ -75,7 +77,9 @@ class Attempt:
             if reason == "TimeLimit":
                 why = "the time limit was reached"
             if state != "RUNNING" and reason != "TimeLimit":  # cancelled, or Slurm has requeued it itself
-                self._say(f"it was stopped by Slurm ({state.lower() or 'gone'})")
+                self._say(
+                    f"it was stopped by Slurm ({state.lower() or 'gone'}): cancelled, or preempted and queued again"
+                )
             elif self._restarts >= self._submission.restarts:
                 self._say(f"{why}, but it has been restarted {self._restarts} times, which is its limit: it stays away")
             else:
@@ -110,6 +114,11 @@ def main(file: str, index: str) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
         return Attempt(submission, task, output).run()
+
+
+def _survive_warnings() -> None:
+    """A run takes the warning once it can; a torchrun that does not pass it on would die of it, and leave the run."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def job_name() -> str:

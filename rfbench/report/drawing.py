@@ -9,6 +9,7 @@ import polars as pl
 
 from rfbench.errors import InputError
 from rfbench.report.analysis import paper
+from rfbench.report.analysis.curves import COMPUTE
 from rfbench.report.frames import suites
 from rfbench.report.load import Runs
 from rfbench.report.render import plots, tradeoffs
@@ -44,7 +45,7 @@ def draw(runs: Runs, estimates: pl.DataFrame, variants: Iterable[str], x: str = 
     references = paper.references(runs.records.values())
     styles = looks(variants)
     with plots.plotting():
-        for suite, evals in suites(runs.evals.sort("suite", maintain_order=True)):
+        for suite, evals in suites(runs.evals.with_columns(COMPUTE).sort("suite", maintain_order=True)):
             curves = paper.paper_curves(references[suite]) if suite in references else None
             of_suite = estimates.filter(pl.col("suite") == suite)
             for name, caption, figure in _figures(evals, of_suite, styles, curves, x):

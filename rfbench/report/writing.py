@@ -38,7 +38,7 @@ def write(found: Comparison, out: Path | str, x: str = "queries", html: Path | s
     drawn = _write_plots(found, out, x)
     files += [out / "comparison.md", *(path for plot in drawn for path in (plot.png, plot.svg))]
     if html is not None:
-        files.append(write_page(found, drawn, Path(html)))
+        files.append(write_page(found, drawn, Path(html), x))
     return Written(files, drawn)
 
 

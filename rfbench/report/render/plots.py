@@ -53,6 +53,8 @@ BASE_LINE: dict[str, Any] = {"color": "#777777", "linewidth": 0.8, "linestyle": 
 X_AXES = {
     "queries": ("reward_queries", "reward queries"),
     "epochs": ("epoch", "epochs"),
+    "steps": ("optimizer_steps", "optimizer steps"),
+    "calls": ("compute", "network calls, a backward pass as two"),
     "seconds": ("seconds", "training seconds"),
 }
 

@@ -1,0 +1,90 @@
+"""What the page's curves are drawn from: the rows of `curves.mean_curves`, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from rfbench.report.analysis.curves import COMPUTE
+from rfbench.report.frames import decimals, prompt_set
+from rfbench.report.render.colours import COLOURS, LOOKS, Look
+from rfbench.report.render.limits import of_curves
+from rfbench.report.render.plots import X_AXES
+
+DIGITS = 6  # significant digits of the page's numbers
+NUMBERS = ("mean", "gain", "gain_low", "gain_high")
+
+
+def chart_data(curves: pl.DataFrame, styles: dict[str, Look], ranking: list[str], x: str) -> dict[str, Any]:
+    """Everything that the curves of one suite show; empty where no measure was evaluated twice.
+
+    `ranking` has its algorithms, the best first. `x` is the horizontal axis of `plots.X_AXES` that the page opens with;
+    those that no run recorded are left out.
+    """
+    rows = curves.with_columns(COMPUTE)
+    axes = {key: label for key, (column, label) in X_AXES.items() if not rows[column].is_null().all()}
+    measures = [
+        _measure(block)
+        for block in rows.partition_by("measure", maintain_order=True)
+        if block["epoch"].n_unique() > 1 and block["gain"].is_not_null().any()
+    ]
+    if not measures:
+        return {}
+    return {
+        "axes": [{"key": key, "label": label} for key, label in axes.items()],
+        "x": x if x in axes else "epochs",
+        "frontier": _frontier([measure["name"] for measure in measures]),
+        "methods": [_method(name, styles[name]) for name in ranking],
+        "measures": measures,
+    }
+
+
+def _method(name: str, look: Look) -> dict[str, str]:
+    index = LOOKS.index(look)
+    return {"name": name, "colour": f"k{index % len(COLOURS)}", "symbol": f"mark-{index}", "dash": dashes(look)}
+
+
+def dashes(look: Look) -> str:
+    """The line's dashes as SVG has them, for a line two pixels wide."""
+    return "" if look.line == "-" else " ".join(f"{2 * length:g}" for length in look.line[1])
+
+
+def _frontier(names: list[str]) -> str:
+    """The measure that gains are shown against: the KL divergence where there is one, else the first."""
+    return "kl" if "kl" in names else names[0]
+
+
+def _measure(rows: pl.DataFrame) -> dict[str, Any]:
+    first = rows.row(0, named=True)
+    return {
+        "name": first["measure"],
+        "role": first["role"],
+        "unit": first["unit"] or "",
+        "digits": decimals([rows["gain"]]),
+        "sets": list(_sets(rows)),
+    }
+
+
+def _sets(rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    for block in rows.partition_by("evaluation_set", maintain_order=True):
+        limits = of_curves(block)
+        curves = {
+            str(name): {"epochs": curve["epoch"].to_list()}
+            | {key: _numbers(curve[column]) for key, (column, _) in X_AXES.items() if key != "epochs"}
+            | {name: _numbers(curve[name]) for name in NUMBERS}
+            for (name,), curve in block.group_by("variant", maintain_order=True)
+        }
+        yield {
+            "name": block["evaluation_set"][0],
+            "label": prompt_set(block.row(0, named=True)),
+            "limits": [limits.low, limits.high],
+            "whole": list(limits.whole),
+            "outside": list(limits.outside),
+            "curves": curves,
+        }
+
+
+def _numbers(values: pl.Series) -> list[float | None]:
+    return [None if value is None else float(f"{value:.{DIGITS}g}") for value in values]

@@ -139,7 +139,7 @@ def figures(comparison: Comparison, x: str = "queries") -> dict[tuple[str, str],
     """
     from rfbench.report.drawing import draw
 
-    drawn = draw(comparison.runs, comparison.estimates, comparison.considered["variant"], x)
+    drawn = draw(comparison, x)
     return {(drawing.suite, drawing.name): drawing.figure for drawing in drawn}
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-SQUASHED = 0.4  # share of the whole range that the other curves are at least left with
+FAR = 1.0  # how far a curve leaves the others behind to leave the axis, as a share of the range of the others
 BAND = 0.25  # how far bands may widen the range, as a share of it, to each side
 MARGIN = 0.05
 
@@ -36,11 +36,27 @@ def of_curves(rows: pl.DataFrame) -> Limits:
     return robust(ends.sort("variant"), both_ends=rows["role"][0] == "diagnostic")
 
 
+def of_estimates(rows: pl.DataFrame) -> Limits:
+    """Limits of some rows of `estimates.estimate`, of one statistic of one measure: with 0, where they are gains.
+
+    Several prompt sets may share the axis. An estimate of a measure that is better when lower leaves it at either end.
+    """
+    gain = rows["statistic"][0] == "gain"
+    base = pl.lit(0.0) if gain else pl.col("estimate")
+    ends = rows.group_by("variant").agg(
+        pl.min_horizontal("estimate", base).min().alias("low"),
+        pl.max_horizontal("estimate", base).max().alias("high"),
+        pl.col("low").min().alias("band_low"),
+        pl.col("high").max().alias("band_high"),
+    )
+    return robust(ends.sort("variant"), both_ends=not gain)
+
+
 def robust(ends: pl.DataFrame, both_ends: bool) -> Limits:
     """Limits for rows of variant, low, high, band_low and band_high: the extent of a curve and of its band.
 
-    A curve leaves the axis where the rest, at least half of them, would have less than `SQUASHED` of it otherwise:
-    downwards, or at `both_ends`. Bands widen the axis by `BAND` at most.
+    A curve leaves the axis where it would more than double it: where it lies farther below the others (or above, at
+    `both_ends`) than these span. At least half of the curves stay. Bands widen the axis by `BAND` at most.
     """
     extents = {name: (low, high) for name, low, high in ends.select("variant", "low", "high").iter_rows()}
     kept = _kept(extents, both_ends)
@@ -62,15 +78,15 @@ def _kept(extents: dict[str, Extent], both_ends: bool) -> dict[str, Extent]:
 
 
 def _freed(extents: dict[str, Extent], most: int, both_ends: bool) -> dict[str, Extent] | None:
-    """What is left without the fewest, at most `most`, that squash it; None where nothing is squashed."""
-    low, high = _span(extents)
+    """What is left without the fewest, at most `most`, that lie far from the rest; None where none does."""
     upwards = sorted(extents, key=lambda name: extents[name][0])
     downwards = sorted(extents, key=lambda name: -extents[name][1])
     for count in range(1, most + 1):
         for order in (upwards, downwards) if both_ends else (upwards,):
             rest = {name: extents[name] for name in order[count:]}
             bottom, top = _span(rest)
-            if 0 < top - bottom < SQUASHED * (high - low):
+            nearest = extents[order[count - 1]]
+            if max(bottom - nearest[0], nearest[1] - top if both_ends else 0.0) > FAR * (top - bottom) > 0:
                 return rest
     return None
 

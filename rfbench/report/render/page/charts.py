@@ -9,7 +9,7 @@ import polars as pl
 
 from rfbench.report.analysis.curves import COMPUTE
 from rfbench.report.frames import decimals, prompt_set
-from rfbench.report.render.colours import COLOURS, LOOKS, Look
+from rfbench.report.render.colours import COLOURS, LOOKS, Look, looks
 from rfbench.report.render.limits import of_curves
 from rfbench.report.render.plots import X_AXES
 
@@ -17,16 +17,18 @@ DIGITS = 6  # significant digits of the page's numbers
 NUMBERS = ("mean", "gain", "gain_low", "gain_high")
 
 
-def chart_data(curves: pl.DataFrame, styles: dict[str, Look], ranking: list[str], x: str) -> dict[str, Any]:
+def chart_data(
+    curves: pl.DataFrame, styles: dict[str, Look], ranking: list[str], x: str, paper: pl.DataFrame | None
+) -> dict[str, Any]:
     """Everything that the curves of one suite show; empty where no measure was evaluated twice.
 
     `ranking` has its algorithms, the best first. `x` is the horizontal axis of `plots.X_AXES` that the page opens with;
-    those that no run recorded are left out.
+    those that no run recorded are left out. `paper` has the paper's curves (`paper.paper_curves`), to stand beside.
     """
     rows = curves.with_columns(COMPUTE)
     axes = {key: label for key, (column, label) in X_AXES.items() if not rows[column].is_null().all()}
     measures = [
-        _measure(block)
+        _measure(block, paper)
         for block in rows.partition_by("measure", maintain_order=True)
         if block["epoch"].n_unique() > 1 and block["gain"].is_not_null().any()
     ]
@@ -56,18 +58,19 @@ def _frontier(names: list[str]) -> str:
     return "kl" if "kl" in names else names[0]
 
 
-def _measure(rows: pl.DataFrame) -> dict[str, Any]:
+def _measure(rows: pl.DataFrame, paper: pl.DataFrame | None) -> dict[str, Any]:
     first = rows.row(0, named=True)
+    beside = paper if first["role"] == "training" and paper is not None else pl.DataFrame()
     return {
         "name": first["measure"],
         "role": first["role"],
         "unit": first["unit"] or "",
         "digits": decimals([rows["gain"]]),
-        "sets": list(_sets(rows)),
+        "sets": list(_sets(rows, beside)),
     }
 
 
-def _sets(rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
+def _sets(rows: pl.DataFrame, paper: pl.DataFrame) -> Iterator[dict[str, Any]]:
     for block in rows.partition_by("evaluation_set", maintain_order=True):
         limits = of_curves(block)
         curves = {
@@ -83,7 +86,17 @@ def _sets(rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
             "whole": list(limits.whole),
             "outside": list(limits.outside),
             "curves": curves,
+            "paper": _paper(paper) if block["seen"][0] and paper.height else [],
         }
+
+
+def _paper(curves: pl.DataFrame) -> list[dict[str, Any]]:
+    styles = looks(curves["variant"])
+    return [
+        {"name": name, "colour": _method(str(name), styles[str(name)])["colour"], "epochs": curve["epoch"].to_list()}
+        | {"queries": _numbers(curve["reward_queries"]), "gain": _numbers(curve["gain"])}
+        for (name,), curve in curves.group_by("variant", maintain_order=True)
+    ]
 
 
 def _numbers(values: pl.Series) -> list[float | None]:

@@ -11,7 +11,7 @@ import polars as pl
 from rfbench.report.analysis.contrasts import judged, ranked
 from rfbench.report.analysis.pairs import LOWER_IS_BETTER
 from rfbench.report.frames import decimals, prompt_set
-from rfbench.report.render.limits import Limits, robust
+from rfbench.report.render.limits import of_estimates
 from rfbench.report.render.page.overview import spent
 
 MOST_SETS = 2  # prompt sets of what a suite is judged by
@@ -98,7 +98,7 @@ def _shown(estimates: pl.DataFrame, place: dict[str, Any]) -> Iterator[pl.DataFr
 def _bars(block: pl.DataFrame) -> tuple[BarColumn, dict[str, Bar]]:
     first = block.row(0, named=True)
     gain = first["statistic"] == "gain"
-    low, high, outside, _ = _axis(block, gain)
+    low, high, outside, _ = of_estimates(block)
     digits = max(0, decimals([block.filter(~pl.col("variant").is_in(list(outside)))["estimate"]]) - 1)
 
     def place(value: float) -> float:
@@ -115,19 +115,6 @@ def _bars(block: pl.DataFrame) -> tuple[BarColumn, dict[str, Bar]]:
     name = "final" if not gain else "gain"
     of = f"{name}, {prompt_set(first)} prompts"
     return BarColumn(f"{first['measure']} ({first['role']})", of, place(0.0) if gain else None), bars
-
-
-def _axis(block: pl.DataFrame, gain: bool) -> Limits:
-    """The common axis of some estimates, with the base model's 0 on it where they are gains."""
-    base = pl.lit(0.0) if gain else pl.col("estimate")
-    ends = block.select(
-        "variant",
-        pl.min_horizontal("estimate", base).alias("low"),
-        pl.max_horizontal("estimate", base).alias("high"),
-        pl.col("low").alias("band_low"),
-        pl.col("high").alias("band_high"),
-    )
-    return robust(ends, both_ends=not gain)
 
 
 def _nats(value: float) -> str:

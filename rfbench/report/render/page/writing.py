@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from rfbench.report.analysis.contrasts import judged, ranked
 from rfbench.report.analysis.curves import COMPUTE
+from rfbench.report.analysis.paper import paper_curves, references
 from rfbench.report.analysis.verdict import Verdict
 from rfbench.report.render.colours import COLOURS, LOOKS, Look, looks
 from rfbench.report.render.page.charts import chart_data
@@ -118,14 +119,16 @@ def _section(
     here = pl.col("suite") == verdict.suite
     estimates, pairs = found.estimates.filter(here), found.pairs.filter(here)
     curves = found.curves.filter(here).with_columns(COMPUTE)
-    runs = found.runs.runs.filter(here)["run"]
+    records = [found.runs.records[run] for run in found.runs.runs.filter(here)["run"]]
+    reference = references(records).get(verdict.suite)
+    beside = None if reference is None else paper_curves(reference)
     return Section(
         verdict,
         ranking,
         line(verdict, estimates, found.contrasts.filter(here), curves),
-        facts([found.runs.records[run] for run in runs]),
+        facts(records),
         standings(estimates, curves),
-        as_json(chart_data(curves, styles, ranking, x)),
+        as_json(chart_data(curves, styles, ranking, x, beside)),
         plots,
         gallery,
         matrices(pairs, digits_by_measure(estimates)),

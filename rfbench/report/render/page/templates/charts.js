@@ -42,7 +42,6 @@ class Chart {
     if (this.kind === "course") for (const axis of data.axes) make(this.x, "option", { value: axis.key, textContent: axis.label });
     else for (const measure of data.measures) make(this.x, "option", { value: measure.name, textContent: measure.name });
     this.x.value = this.kind === "course" ? data.x : data.frontier;
-    figure.querySelector("figcaption").textContent = CAPTIONS[this.kind];
     for (const select of [this.x, this.y]) select.addEventListener("change", () => this.render());
     this.toggle.addEventListener("click", () => {
       this.all = !this.all;
@@ -68,6 +67,8 @@ class Chart {
       .filter(({ other }) => other || !across)
       .map((part) => ({ ...part, panel: make(this.box, "div", { className: "panel" }) }));  // all, so that widths are final
     for (const { set, other, panel } of shown) this.panel(panel, y, set, across, other);
+    const beside = !across && shown.some(({ set }) => set.paper.some((curve) => curve[this.x.value]));
+    this.figure.querySelector("figcaption").textContent = CAPTIONS[this.kind] + (beside ? " Thin lines: the paper's." : "");
     this.toggle.hidden = !shown.some(({ set, other }) => set.outside.length || other?.outside.length);
   }
 
@@ -106,7 +107,7 @@ class Chart {
     const svg = draw(plot, "svg", { width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
     const frame = { width, height, left, right, bottom, top };
     this.axes(svg, place, frame, across ? named(across) : this.data.axes.find((axis) => axis.key === this.x.value).label);
-    this.curves(svg, place, frame, lines, Boolean(other));
+    this.curves(svg, place, frame, lines, Boolean(other), set.paper);
     const gone = lines.filter(({ method }) => set.outside.includes(method.name) || other?.outside.includes(method.name));
     if (gone.length && !this.all) make(panel, "p", { className: "outside note", textContent: `Beyond the axes: ${gone.map(ending).join("; ")}.` });
     const title = `Change in ${measure.name}, ${set.label} prompts, by ${this.x.selectedOptions[0].textContent}`;
@@ -129,14 +130,18 @@ class Chart {
     if (bottom < 0 && top > 0) draw(group, "line", { class: "zero", x1: EDGE.left, x2: width - EDGE.right, y1: place.y(0), y2: place.y(0) });
   }
 
-  curves(svg, place, { width, height }, lines, free) {
+  curves(svg, place, { width, height }, lines, free, paper) {
     const id = `clip-${Chart.clips = (Chart.clips ?? 0) + 1}`;
     const clip = draw(draw(svg, "defs"), "clipPath", { id });
     draw(clip, "rect", { x: EDGE.left - 6, y: EDGE.top - 6, width: width - EDGE.left - EDGE.right + 12, height: height - EDGE.top - EDGE.bottom + 12 });
     const group = draw(svg, "g", { "clip-path": `url(#${id})` });
+    const path = (values) => values.map(([x, y]) => `${place.x(x).toFixed(1)},${place.y(y).toFixed(1)}`).join(" ");
+    for (const curve of free ? [] : paper) {
+      const xs = curve[this.x.value];
+      if (xs) draw(group, "polyline", { class: `line paper ${curve.colour}`, points: path(xs.map((x, i) => [x, curve.gain[i]])) });
+    }
     for (const { method, points } of [...lines].reverse()) {  // the best lies on top
       const curve = draw(group, "g", { class: `curve ${method.colour}`, "data-curve": method.name });
-      const path = (values) => values.map(([x, y]) => `${place.x(x).toFixed(1)},${place.y(y).toFixed(1)}`).join(" ");
       const banded = points.filter((point) => point.low !== null);
       if (!free && banded.length > 1) {
         const back = [...banded].reverse().map((point) => [point.x, point.low]);

@@ -176,7 +176,7 @@ def test_a_pointer_reads_off_every_algorithm(page: Page) -> None:
     plot.hover(position={"x": x, "y": y})
     tip = plot.locator(".tip").inner_text()
     assert "epoch 15" in tip
-    assert "prdp\t+3.00\t[+2.75, +3.25]\t1,920" in tip.replace("\n", "\t").replace("\t\t", "\t")
+    assert "prdp\t+3.00\t[2.75, 3.25]\t1,920" in tip.replace("\n", "\t").replace("\t\t", "\t")
     assert "dpok" in tip
     page.mouse.move(2, 2)
     assert not plot.locator(".tip").is_visible()

@@ -228,7 +228,7 @@ class Reader {
       draw(mark, "use", { href: `#${method.symbol}` });
       name.append(method.name);
       make(row, "td", { className: "number", textContent: signed(point.y, digits) });
-      const band = point.low === null ? "" : `[${signed(point.low, digits)}, ${signed(point.high, digits)}]`;
+      const band = point.low === null ? "" : `[${point.low.toFixed(digits)}, ${point.high.toFixed(digits)}]`;
       make(row, "td", { className: "detail", textContent: band });
       if (this.unit) make(row, "td", { className: "number detail", textContent: this.across ? signed(point.x, this.across.digits) : whole(point.x) });
       const x = place.x(point.x), y = place.y(point.y);
@@ -237,9 +237,10 @@ class Reader {
     }
     const x = rows.length ? place.x(rows[0].point.x) : EDGE.left;
     if (!this.free) draw(this.cursor, "line", { x1: x, x2: x, y1: EDGE.top, y2: frame.height - EDGE.bottom });
-    const width = tip.offsetWidth;
-    const beside = x + 14 + width <= frame.width ? x + 14 : x - 14 - width;
-    tip.style.left = `${Math.min(Math.max(0, beside), Math.max(0, frame.width - width))}px`;
+    const width = tip.offsetWidth, right = x + 14, left = x - 14 - width;
+    const fits = right + width <= frame.width || left >= 0;  // else it stands below, and covers nothing of its panel
+    tip.style.left = `${!fits ? 0 : right + width <= frame.width ? right : left}px`;
+    tip.style.top = fits ? "8px" : `${frame.height}px`;
   }
 
   hide() {

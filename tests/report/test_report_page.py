@@ -175,8 +175,8 @@ def test_a_pointer_reads_off_every_algorithm(page: Page) -> None:
     x, y = path(page, "prdp")[3]
     plot.hover(position={"x": x, "y": y})
     tip = plot.locator(".tip").inner_text()
-    assert "epoch 15" in tip
-    assert "prdp\t+3.00\t[2.75, 3.25]\t1,920" in tip.replace("\n", "\t").replace("\t\t", "\t")
+    assert "epoch 15, 1,920 reward queries" in tip
+    assert "prdp\t+3.00\t[2.75, 3.25]\t4.00" in tip
     assert "dpok" in tip
     page.mouse.move(2, 2)
     assert not plot.locator(".tip").is_visible()

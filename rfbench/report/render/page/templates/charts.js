@@ -75,7 +75,7 @@ class Chart {
   /** The points of every algorithm that is shown, in the panel's own units. */
   lines(set, other) {
     const key = this.x.value;
-    return this.data.methods.flatMap((method, index) => {
+    return this.data.methods.flatMap((method) => {
       const curve = set.curves[method.name];
       if (!curve || this.hidden.has(method.name)) return [];
       const theirs = other?.curves[method.name];
@@ -218,19 +218,26 @@ class Reader {
     this.cursor.replaceChildren();
     tip.replaceChildren();
     tip.hidden = false;
-    const table = make(tip, "table"), head = make(table, "tr");
-    const headings = [`epoch ${this.epochs[at]}`, "change", "95 % interval", ...(this.unit ? [this.unit] : [])];
-    for (const textContent of headings) make(head, "td", { className: "detail", textContent });
-    for (const { method, point } of rows) {
+    const across = (point) => (this.across ? signed(point.x, this.across.digits) : whole(point.x));
+    const costs = [...new Set(rows.map(({ point }) => across(point)))];
+    const apart = this.unit && costs.length > 1;  // each at a cost of its own
+    make(tip, "p", { textContent: `epoch ${this.epochs[at]}${this.unit && !apart ? `, ${costs[0]} ${this.unit}` : ""}` });
+    const table = make(tip, "table");
+    const line = (cells) => {
       const row = make(table, "tr");
-      const name = make(row, "td");
-      const mark = draw(name, "svg", { class: `mark ${method.colour}` });
-      draw(mark, "use", { href: `#${method.symbol}` });
+      return cells.map(([textContent, className]) => make(row, "td", { textContent, className }));
+    };
+    line(["", "change", "95 % interval", "value", ...(apart ? [this.unit] : [])].map((heading) => [heading, "detail"]));
+    for (const { method, point } of rows) {
+      const [name] = line([
+        ["", ""],
+        [signed(point.y, digits), "number"],
+        [point.low === null ? "" : `[${point.low.toFixed(digits)}, ${point.high.toFixed(digits)}]`, "detail"],
+        [point.mean.toFixed(digits), "number detail"],
+        ...(apart ? [[across(point), "number detail"]] : []),
+      ]);
+      draw(draw(name, "svg", { class: `mark ${method.colour}` }), "use", { href: `#${method.symbol}` });
       name.append(method.name);
-      make(row, "td", { className: "number", textContent: signed(point.y, digits) });
-      const band = point.low === null ? "" : `[${point.low.toFixed(digits)}, ${point.high.toFixed(digits)}]`;
-      make(row, "td", { className: "detail", textContent: band });
-      if (this.unit) make(row, "td", { className: "number detail", textContent: this.across ? signed(point.x, this.across.digits) : whole(point.x) });
       const x = place.x(point.x), y = place.y(point.y);
       if (x < EDGE.left - 1 || x > frame.width - EDGE.right + 1 || y < EDGE.top - 1 || y > frame.height - EDGE.bottom + 1) continue;
       draw(this.cursor, "circle", { class: method.colour, cx: x, cy: y, r: 7 });

@@ -18,15 +18,17 @@ NUMBERS = ("mean", "gain", "gain_low", "gain_high")
 
 
 def chart_data(
-    curves: pl.DataFrame, styles: dict[str, Look], ranking: list[str], x: str, paper: pl.DataFrame | None
+    curves: pl.DataFrame, styles: dict[str, Look], ranking: list[str], judged: str, x: str, paper: pl.DataFrame | None
 ) -> dict[str, Any]:
     """Everything that the curves of one suite show; empty where no measure was evaluated twice.
 
-    `ranking` has its algorithms, the best first. `x` is the horizontal axis of `plots.X_AXES` that the page opens with;
-    those that no run recorded are left out. `paper` has the paper's curves (`paper.paper_curves`), to stand beside.
+    `ranking` has its algorithms, the best first, and `judged` is the measure that it goes by. The page opens with the
+    horizontal axis `x`, of `plots.X_AXES`; those that no run recorded are left out. `paper` has the paper's curves
+    (`paper.paper_curves`), to stand beside.
     """
     rows = curves.with_columns(COMPUTE)
-    axes = {key: label for key, (column, label) in X_AXES.items() if not rows[column].is_null().all()}
+    later = rows.filter(pl.col("epoch") > 0)  # before, nothing has been spent
+    axes = {key: label for key, (column, label) in X_AXES.items() if later[column].is_not_null().any()}
     measures = [
         _measure(block, paper)
         for block in rows.partition_by("measure", maintain_order=True)
@@ -34,10 +36,12 @@ def chart_data(
     ]
     if not measures:
         return {}
+    judged = judged if judged in [measure["name"] for measure in measures] else measures[0]["name"]
     return {
         "axes": [{"key": key, "label": label} for key, label in axes.items()],
         "x": x if x in axes else "epochs",
-        "frontier": _frontier([measure["name"] for measure in measures]),
+        "y": judged,
+        "frontier": _frontier([measure["name"] for measure in measures], judged),
         "methods": [_method(name, styles[name]) for name in ranking],
         "measures": measures,
     }
@@ -53,9 +57,9 @@ def dashes(look: Look) -> str:
     return "" if look.line == "-" else " ".join(f"{2 * length:g}" for length in look.line[1])
 
 
-def _frontier(names: list[str]) -> str:
-    """The measure that gains are shown against: the KL divergence where there is one, else the first."""
-    return "kl" if "kl" in names else names[0]
+def _frontier(names: list[str], judged: str) -> str:
+    """The measure that gains are shown against: the KL divergence where there is one, else the next."""
+    return "kl" if "kl" in names else next((name for name in names if name != judged), judged)
 
 
 def _measure(rows: pl.DataFrame, paper: pl.DataFrame | None) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Section:
     """One suite of the page. `plots` are the drawn ones, for readers without scripts."""
 
     verdict: Verdict
+    judged: str
     ranking: list[str]
     line: Line
     facts: list[tuple[str, str]]
@@ -62,8 +63,8 @@ class Section:
 
     @property
     def measures(self) -> list[str]:
-        """What the tables can be filtered by."""
-        return list(dict.fromkeys(matrix.measure for matrix in self.matrices))
+        """What the tables can be filtered by, what the suite is judged by first."""
+        return list(dict.fromkeys([self.judged, *(matrix.measure for matrix in self.matrices)]))
 
     @property
     def sets(self) -> list[str]:
@@ -122,13 +123,16 @@ def _section(
     records = [found.runs.records[run] for run in found.runs.runs.filter(here)["run"]]
     reference = references(records).get(verdict.suite)
     beside = None if reference is None else paper_curves(reference)
+    by = judged(estimates)
+    measure = "" if by.is_empty() else by["measure"][0]
     return Section(
         verdict,
+        measure,
         ranking,
         line(verdict, estimates, found.contrasts.filter(here), curves),
         facts(records),
         standings(estimates, curves),
-        as_json(chart_data(curves, styles, ranking, x, beside)),
+        as_json(chart_data(curves, styles, ranking, measure, x, beside)),
         plots,
         gallery,
         matrices(pairs, digits_by_measure(estimates)),

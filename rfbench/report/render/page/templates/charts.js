@@ -21,7 +21,7 @@ const shortened = (values, digits) => {
   const [unit, name] = largest >= 1e6 ? [1e6, " M"] : largest >= 1e4 ? [1e3, " k"] : [1, ""];
   return (value) => (unit === 1 ? value.toFixed(digits) : value ? `${+(value / unit).toPrecision(3)}${name}` : "0");
 };
-const named = ({ name, role, unit }) => (role === "diagnostic" && unit ? `${name}, ${unit}` : `change in ${name}`);
+const named = ({ name, role, unit }) => `change in ${name}${role === "diagnostic" && unit ? `, ${unit}` : ""}`;
 const signed = (value, digits) => `${value >= 0 ? "+" : ""}${value.toFixed(digits)}`;
 const whole = (value) => Math.round(value).toLocaleString("en");
 
@@ -41,6 +41,7 @@ class Chart {
     for (const measure of data.measures) make(this.y, "option", { value: measure.name, textContent: `${measure.name} (${measure.role})` });
     if (this.kind === "course") for (const axis of data.axes) make(this.x, "option", { value: axis.key, textContent: axis.label });
     else for (const measure of data.measures) make(this.x, "option", { value: measure.name, textContent: measure.name });
+    this.y.value = data.y;
     this.x.value = this.kind === "course" ? data.x : data.frontier;
     for (const select of [this.x, this.y]) select.addEventListener("change", () => this.render());
     this.toggle.addEventListener("click", () => {
@@ -259,6 +260,7 @@ class Reader {
 for (const suite of document.querySelectorAll(".suite")) {
   if (!suite.querySelector("script.data")) continue;
   const data = read(suite, "script.data");
+  if (data.measures.length < 2) suite.querySelector("[data-kind=frontier]").remove();
   const charts = [...suite.querySelectorAll("figure.chart")].map((figure) => new Chart(figure, data, suite.hiddenMethods));
   const render = () => charts.forEach((chart) => chart.render());
   suite.addEventListener("methods", render);

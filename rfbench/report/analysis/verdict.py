@@ -90,7 +90,7 @@ def _headline(finals: pl.DataFrame, panel: pl.DataFrame, contrasts: pl.DataFrame
     final = f"{first['estimate']:{spec}}"
     if contrasts["told"].null_count():
         doubt = "with one seed this cannot be told from noise"
-        return f"{name} ends {best}, {final} in {place}, but {doubt}.", f"{name} ends {best}, with one seed"
+        return f"{name} ends {best}, {final} in {place}, but {doubt}.", f"{name} ends {best}; it may be noise"
     level = contrasts.filter(~pl.col("told"))["other"].to_list()
     if level:
         tied = f"{_and([name, *level])} cannot be told apart in {place} ({seeds})."

@@ -128,7 +128,9 @@ def compare(folders: Folders = "results", *, allow_mixed: bool = False) -> Compa
 
 
 def figures(comparison: Comparison, x: str = "queries") -> dict[tuple[str, str], Figure]:
-    """The plots of a comparison as matplotlib figures, by suite and name; ``x``: queries, epochs or seconds.
+    """The plots of a comparison as matplotlib figures, by suite and name.
+
+    ``x``, their horizontal axis: queries, epochs, steps, calls or seconds.
 
     >>> import rfbench
     >>> comparison = rfbench.compare("results/")
@@ -137,7 +139,7 @@ def figures(comparison: Comparison, x: str = "queries") -> dict[tuple[str, str],
     """
     from rfbench.report.drawing import draw
 
-    drawn = draw(comparison.runs, comparison.estimates, comparison.considered["variant"], x)
+    drawn = draw(comparison, x)
     return {(drawing.suite, drawing.name): drawing.figure for drawing in drawn}
 
 

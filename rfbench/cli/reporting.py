@@ -16,7 +16,7 @@ def compare_runs(
         Path | None, typer.Option(help="Where files go; by default 'comparison' in the first folder.")
     ] = None,
     x: Annotated[
-        str, typer.Option("--x", help="Horizontal axis of the curves: queries, epochs or seconds.")
+        str, typer.Option("--x", help="Horizontal axis of the curves: queries, epochs, steps, calls or seconds.")
     ] = "queries",
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page with everything.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for scripts.")] = False,

@@ -53,7 +53,7 @@ class Comparison:
     def to_json(self, files: Sequence[Path] = ()) -> str:
         """Verdicts, notes, each frame as a list of rows, and the `files` that were written, as JSON."""
         data = {
-            "verdicts": [{"suite": v.suite, "headline": v.headline, "sentences": v.sentences} for v in self.verdicts],
+            "verdicts": [vars(verdict) for verdict in self.verdicts],
             "notes": list(self.notes),
             **{name: getattr(self, name).to_dicts() for name in FRAMES},
             "files": [str(file) for file in files],

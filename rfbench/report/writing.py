@@ -38,7 +38,7 @@ def write(found: Comparison, out: Path | str, x: str = "queries", html: Path | s
     drawn = _write_plots(found, out, x)
     files += [out / "comparison.md", *(path for plot in drawn for path in (plot.png, plot.svg))]
     if html is not None:
-        files.append(write_page(found, drawn, Path(html)))
+        files.append(write_page(found, drawn, Path(html), x))
     return Written(files, drawn)
 
 
@@ -49,7 +49,7 @@ def _write_csv(frame: pl.DataFrame, path: Path) -> None:
 def _write_plots(found: Comparison, out: Path, x: str) -> list[Plot]:
     one = found.runs.runs["suite"].n_unique() == 1
     written = []
-    for drawing in draw(found.runs, found.estimates, found.considered["variant"], x):
+    for drawing in draw(found, x):
         stem = drawing.name if one else f"{drawing.name}-{_file_name(drawing.suite)}"
         written.append(Plot(drawing.suite, drawing.name, drawing.caption, *plots.save(drawing.figure, out, stem)))
     return written

@@ -186,7 +186,7 @@ def test_json_holds_every_frame(tmp_path: Path) -> None:
     assert data["table"][0]["start_spread"] == 0.0
 
 
-@pytest.mark.parametrize("x", ["queries", "epochs", "seconds"])
+@pytest.mark.parametrize("x", ["queries", "epochs", "steps", "calls", "seconds"])
 def test_every_x_axis_draws(tmp_path: Path, x: str) -> None:
     two_algorithms(tmp_path)
     plots = write(analyse([tmp_path]), tmp_path / "out", x=x).plots
@@ -195,8 +195,8 @@ def test_every_x_axis_draws(tmp_path: Path, x: str) -> None:
 
 def test_an_unknown_x_axis_lists_the_known(tmp_path: Path) -> None:
     write_run(tmp_path)
-    with pytest.raises(InputError, match="queries, epochs, seconds"):
-        write(analyse([tmp_path]), tmp_path / "out", x="steps")
+    with pytest.raises(InputError, match="queries, epochs, steps, calls, seconds"):
+        write(analyse([tmp_path]), tmp_path / "out", x="minutes")
 
 
 def test_names_that_look_like_mathematics_are_drawn_as_they_are(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from PIL import Image
 
 from rfbench.report import load
-from rfbench.report.render.gallery import Gallery, galleries, thin
+from rfbench.report.render.page.gallery import Gallery, galleries, thin
 from tests.report.run_writer import write_run, write_samples
 
 
-def gallery(root: Path, budget: int = 14_000_000) -> Gallery:
-    (found,) = galleries(load([root]).runs, budget)
+def gallery(root: Path, budget: int = 14_000_000, ranking: tuple[str, ...] = ("prdp", "ddpo")) -> Gallery:
+    (found,) = galleries(load([root]), {"toy": list(ranking)}, budget)
     return found
 
 
@@ -31,7 +31,8 @@ def test_each_picture_is_its_epochs_grid(tmp_path: Path) -> None:
     found = gallery(tmp_path)
     assert found.epochs == [0, 5, 10, 15, 20]
     seen = found.sets[0]
-    assert list(seen.pictures) == ["base model", "ddpo", "prdp"]
+    assert list(seen.pictures) == ["base model", "prdp", "ddpo"]
+    assert list(gallery(tmp_path, ranking=("ddpo", "prdp")).sets[0].pictures) == ["base model", "ddpo", "prdp"]
     assert list(seen.pictures["base model"]) == [0]
     assert list(seen.pictures["prdp"]) == [5, 10, 15, 20]
     assert seen.pixelated
@@ -42,7 +43,9 @@ def test_one_run_per_algorithm_and_the_reader_is_told_which(tmp_path: Path) -> N
     write_run(tmp_path, "prdp", 0)  # no samples
     write_samples(write_run(tmp_path, "prdp", 1))
     write_samples(write_run(tmp_path, "prdp", 2))
-    assert "prdp seed 1." in gallery(tmp_path).note
+    assert "One run each: seed 1." in gallery(tmp_path).note
+    write_samples(write_run(tmp_path, "ddpo", 0))
+    assert "One run each: prdp seed 1, ddpo seed 0." in gallery(tmp_path).note
 
 
 def test_large_tiles_become_thumbnails(tmp_path: Path) -> None:
@@ -81,7 +84,23 @@ def test_damaged_pictures_and_indexes_are_passed_over(tmp_path: Path) -> None:
 def test_a_run_with_other_prompts_is_not_put_beside(tmp_path: Path) -> None:
     write_samples(write_run(tmp_path, "ddpo"))
     write_samples(write_run(tmp_path, "prdp"), ["a house", "a tree"])
-    assert list(gallery(tmp_path).sets[0].pictures) == ["base model", "ddpo"]
+    assert list(gallery(tmp_path, ranking=("ddpo", "prdp")).sets[0].pictures) == ["base model", "ddpo"]
+
+
+def test_each_prompt_has_its_recorded_score(tmp_path: Path) -> None:
+    write_samples(write_run(tmp_path, curve=(1.0, 2.0, 3.0, 4.0, 5.0), per_prompt=(-0.5, 0.25, 9.0)))
+    seen = gallery(tmp_path).sets[0]
+    assert seen.scores["base model"] == {0: [0.5, 1.25]}  # the grid has the first two of three prompts
+    assert seen.scores["prdp"][20] == [4.5, 5.25]
+    assert seen.columns[1]["scores"][-1] == ["4.500", "5.250"]
+    assert seen.note == "Scores: preference, mean of the prompt's 30 images, of which 2 are shown."
+
+
+def test_a_run_without_scores_per_prompt_has_none(tmp_path: Path) -> None:
+    write_samples(write_run(tmp_path, per_prompt=()))
+    seen = gallery(tmp_path).sets[0]
+    assert seen.note == ""
+    assert seen.columns[1]["scores"] == [[], [], [], []]
 
 
 def test_a_megabyte_of_prompt_is_cut(tmp_path: Path) -> None:

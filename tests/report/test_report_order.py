@@ -103,10 +103,24 @@ def test_curves_hold_rewards_and_what_was_spent_epoch_by_epoch(tmp_path: Path) -
     assert curves["seconds"].to_list() == [0, 25, 50]
     assert curves["seeds"].to_list() == [3, 3, 3]
     assert curves["low"][2] < 4.0 < curves["high"][2]
+    assert curves["gain"].to_list() == pytest.approx([0.0, 2.0, 3.0])
+    assert curves["gain_low"][0] == curves["gain_high"][0] == 0.0  # the base model is compared with itself
     markdown = (tmp_path / "out" / "comparison.md").read_text()
     assert "| epoch | reward queries | prdp |" in markdown
     assert "|  | optimizer steps an epoch | 2 |" in markdown
     assert "| 5 | 640 | 3.00 [0.5" in markdown
+
+
+def test_a_curve_ends_at_the_gain_that_the_tables_state(tmp_path: Path) -> None:
+    for seed in range(3):
+        for name in ("prdp", "ddpo"):
+            write_run(tmp_path, name, seed, [1.0, 2.0, 3.0 + seed], per_prompt=(-0.3, 0.0, 0.1 * seed))
+    found = analyse([tmp_path])
+    key = ["variant", "evaluation_set", "measure"]
+    ends = found.curves.filter(epoch=10).select(*key, "gain", "gain_low", "gain_high").sort(key)
+    gains = found.estimates.filter(statistic="gain").select(*key, "estimate", "low", "high").sort(key)
+    assert ends.rows() == gains.rows()
+    assert ends.height == 4
 
 
 def test_several_commits_and_versions_are_named_once_an_algorithm(tmp_path: Path) -> None:

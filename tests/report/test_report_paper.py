@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from rfbench.report import analyse, write
 from rfbench.report.analysis.paper import paper_curves
+from rfbench.report.render.page import write_page
 from tests.report.run_writer import write_run
 
 REFERENCE: dict[str, Any] = {"paper": {"suite": "small", "reward": "hpsv2"}}
@@ -52,10 +54,21 @@ def test_the_curves_are_drawn_against_epochs_and_queries_and_not_seconds(tmp_pat
     assert "PRDP" not in write(analyse([tmp_path]), tmp_path / "out", x="seconds").plots[0].caption
 
 
+def test_the_page_has_them_for_the_training_reward_on_seen_prompts(tmp_path: Path) -> None:
+    write_hpsv2(tmp_path, "prdp", [0.2905, 0.34], {"seen": True, "unseen": False}, REFERENCE)
+    page = write_page(analyse([tmp_path]), [], tmp_path / "page.html", "epochs").read_text()
+    (measure,) = json.loads(page.split('class="data">')[1].split("</script>")[0])["measures"]
+    seen, unseen = measure["sets"]
+    assert [curve["name"] for curve in seen["paper"]] == ["prdp", "ddpo"]
+    assert [curve["gain"][0] for curve in seen["paper"]] == [0, 0]
+    assert unseen["paper"] == []
+
+
 def test_curves_end_where_the_paper_ends() -> None:
     curves = paper_curves({"suite": "large", "reward": "hpsv2"})
     last = curves.filter(variant="ddpo").sort("epoch").row(-1, named=True)
-    assert last == {"variant": "ddpo", "epoch": 1000, "reward_queries": 512_000, "mean": 0.2476}
+    gain = pytest.approx(0.2476 - 0.2702)  # less the poster's own base model
+    assert last == {"variant": "ddpo", "epoch": 1000, "reward_queries": 512_000, "mean": 0.2476, "gain": gain}
     assert paper_curves({"suite": "small", "reward": "pickscore"}).is_empty()
 
 

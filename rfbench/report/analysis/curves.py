@@ -11,12 +11,14 @@ import numpy as np
 import polars as pl
 
 from rfbench.report.analysis import intervals
-from rfbench.report.analysis.bounds import of_measure
+from rfbench.report.analysis.bounds import of_change, of_measure
 from rfbench.report.analysis.intervals import Array
 from rfbench.report.frames import CELL, order
 
 COSTS = ("optimizer_steps", "reward_queries", "denoiser_forwards", "denoiser_backwards", "seconds")
 BACKWARD_COST = 2  # forward passes that a backward pass costs: gradients by activations and by weights
+
+COMPUTE = (pl.col("denoiser_forwards") + BACKWARD_COST * pl.col("denoiser_backwards")).alias("compute")
 
 
 @dataclass(frozen=True)
@@ -119,12 +121,14 @@ def mean_curves(curves: Curves) -> pl.DataFrame:
     """One row per suite, measure, prompt set, algorithm and epoch: what had been spent by then, and the reward.
 
     Costs and `mean` are means over the `seeds` that were evaluated at this epoch; `low` and `high` are the mean's 95 %
-    interval over seeds and prompts.
+    interval over seeds and prompts. `gain` is the mean less the first evaluation's, the base model, with an interval of
+    its own: runs and prompts are compared with themselves.
     """
     rows = [row | cell for cell, runs in curves for row in _mean_curve(cell, runs)]
     types = {"suite": pl.String(), "variant": pl.String(), "evaluation_set": pl.String(), "seen": pl.Boolean()}
     types |= {"measure": pl.String(), "role": pl.String(), "unit": pl.String(), "epoch": pl.Int64()}
-    types |= {name: pl.Float64() for name in (*COSTS, "mean", "low", "high")} | {"seeds": pl.Int64()}
+    numbers = (*COSTS, "mean", "low", "high", "gain", "gain_low", "gain_high")
+    types |= {name: pl.Float64() for name in numbers} | {"seeds": pl.Int64()}
     return order(pl.DataFrame(rows, schema=types), pl.col("variant"), pl.col("epoch"))
 
 
@@ -133,12 +137,18 @@ def _mean_curve(cell: Cell, curves: list[Curve]) -> Iterator[dict[str, Any]]:
     places = [{epoch: index for index, epoch in enumerate(curve.epochs)} for curve in curves]
     for epoch in sorted({epoch for place in places for epoch in place}):
         here = [(curve, place[epoch]) for curve, place in zip(curves, places, strict=True) if epoch in place]
-        found = intervals.mean(table([curve for curve, _ in here], [index for _, index in here])).interval(limits)
+        starts = table([curve for curve, _ in here], 0)
+        values = table([curve for curve, _ in here], [index for _, index in here])
+        found = intervals.mean(values).interval(limits)
+        change = intervals.mean(values - starts).interval(of_change(limits, intervals.average(starts)))
         costs = {name: sum(float(curve.costs[name][index]) for curve, index in here) / len(here) for name in COSTS}
         yield {
             "epoch": int(epoch),
             "mean": found.estimate,
             "low": found.low,
             "high": found.high,
+            "gain": change.estimate,
+            "gain_low": change.low,
+            "gain_high": change.high,
             "seeds": len(here),
         } | {name: None if np.isnan(value) else value for name, value in costs.items()}

@@ -53,12 +53,14 @@ def references(records: Collection[RunRecord]) -> dict[str, dict[str, str]]:
 
 
 def paper_curves(reference: dict[str, str]) -> pl.DataFrame:
-    """The paper's HPSv2 training curves: variant, epoch, reward_queries, mean. Empty for any other reward."""
+    """The paper's HPSv2 training curves: variant, epoch, reward_queries, mean, gain. Empty for any other reward."""
     curves = _read("prdp_poster_curves.csv").filter(pl.col("suite") == reference["suite"])
     if reference["reward"] != "hpsv2":
         curves = curves.clear()
     queries = (pl.col("epoch") * QUERIES_PER_EPOCH).alias("reward_queries")
-    return curves.select(pl.col("algorithm").alias("variant"), "epoch", queries, pl.col("hpsv2").alias("mean"))
+    mean = pl.col("hpsv2")
+    gain = (mean - mean.sort_by("epoch").first().over("algorithm")).alias("gain")
+    return curves.select(pl.col("algorithm").alias("variant"), "epoch", queries, mean.alias("mean"), gain)
 
 
 def _rows(suite: str, reference: dict[str, str], stability: pl.DataFrame) -> pl.DataFrame:

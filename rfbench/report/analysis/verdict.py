@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from rfbench.report.analysis.contrasts import between, judged, ranked, turned
-from rfbench.report.analysis.curves import BACKWARD_COST, COSTS
+from rfbench.report.analysis.curves import COMPUTE, COSTS
 from rfbench.report.analysis.pairs import LOWER_IS_BETTER
 from rfbench.report.analysis.paper import BASE
 from rfbench.report.frames import decimals, prompt_set, suites, thousands
@@ -19,11 +19,12 @@ UNEQUAL_COMPUTE = 1.1  # ratio of the compute of two algorithms from which on eq
 
 @dataclass(frozen=True)
 class Verdict:
-    """A headline and the sentences that support or qualify it."""
+    """A headline and the sentences that support or qualify it; `short` is the headline in a few words."""
 
     suite: str
     headline: str
     sentences: tuple[str, ...]
+    short: str
 
     def __str__(self) -> str:
         return "\n".join([f"{self.suite}: {self.headline}", *(f"  - {sentence}" for sentence in self.sentences)])
@@ -54,7 +55,7 @@ def verdicts(evidence: Evidence) -> list[Verdict]:
 def _verdict(suite: str, evidence: Evidence) -> Verdict:
     rows = judged(evidence.estimates)
     if rows.is_empty():
-        return Verdict(suite, "No training reward was evaluated.", ())
+        return Verdict(suite, "No training reward was evaluated.", (), "nothing to judge by")
     finals = ranked(rows)
     place = finals.row(0, named=True)
     panel = (pl.col("measure") == place["measure"]) & (pl.col("evaluation_set") == place["evaluation_set"])
@@ -72,28 +73,34 @@ def _verdict(suite: str, evidence: Evidence) -> Verdict:
         *_speed(training),
         *_paper(evidence.paper, spec),
     ]
-    return Verdict(suite, _headline(finals, rows, evidence.contrasts, spec), tuple(sentences))
+    headline, short = _headline(finals, rows, evidence.contrasts, spec)
+    return Verdict(suite, headline, tuple(sentences), short)
 
 
-def _headline(finals: pl.DataFrame, panel: pl.DataFrame, contrasts: pl.DataFrame, spec: str) -> str:
+def _headline(finals: pl.DataFrame, panel: pl.DataFrame, contrasts: pl.DataFrame, spec: str) -> tuple[str, str]:
+    """The headline, and the same in a few words."""
     first = finals.row(0, named=True)
     name, place = first["variant"], f"{first['measure']} on {first['evaluation_set']} prompts"
     best, beyond = _words(first["measure"])
     gain = panel.filter(pl.col("variant") == name, pl.col("statistic") == "gain").row(0, named=True)
     seeds = _seeds(finals)
     if finals.height == 1:
-        return f"{name} changes {place} by {_signed(gain, spec)} ({seeds}); there is nothing to compare it with."
+        changed = f"{name} changes {place} by {_signed(gain, spec)} ({seeds}); there is nothing to compare it with."
+        return changed, f"{name} alone"
     final = f"{first['estimate']:{spec}}"
     if contrasts["told"].null_count():
-        return f"{name} ends {best}, {final} in {place}, but with one seed this cannot be told from noise."
+        doubt = "with one seed this cannot be told from noise"
+        return f"{name} ends {best}, {final} in {place}, but {doubt}.", f"{name} ends {best}; it may be noise"
     level = contrasts.filter(~pl.col("told"))["other"].to_list()
     if level:
-        return f"No clear winner: {_and([name, *level])} cannot be told apart in {place} ({seeds})."
+        tied = f"{_and([name, *level])} cannot be told apart in {place} ({seeds})."
+        return f"No clear winner: {tied}", "no clear winner"
     second = contrasts.row(0, named=True)
     lead = f"{_lead(second, spec)} {beyond} {second['other']}"
     if gain["low"] is not None and not _improved(gain):
-        return f"{name} ends {best} in {place}, {lead}, but not {beyond} the base model ({seeds})."
-    return f"{name} wins: it ends at {final} in {place}, {lead}, the next best ({seeds})."
+        start = f"not {beyond} the base model"
+        return f"{name} ends {best} in {place}, {lead}, but {start} ({seeds}).", f"{name} ends {best}, but {start}"
+    return f"{name} wins: it ends at {final} in {place}, {lead}, the next best ({seeds}).", f"{name} wins"
 
 
 def _words(measure: str) -> tuple[str, str]:
@@ -135,8 +142,7 @@ def _equal_compute(finals: pl.DataFrame, pairs: pl.DataFrame, curves: pl.DataFra
     if finals.height < 2:
         return []
     ends = curves.group_by("variant").agg(pl.all().last())
-    compute = (pl.col("denoiser_forwards") + BACKWARD_COST * pl.col("denoiser_backwards")).alias("compute")
-    total = dict(ends.select("variant", compute).iter_rows())
+    total = dict(ends.select("variant", COMPUTE).iter_rows())
     first = finals["variant"][0]
     texts: dict[str, list[str]] = {"ahead of": [], "behind": [], "level with": []}
     for other in finals["variant"][1:]:

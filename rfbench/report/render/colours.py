@@ -13,6 +13,14 @@ from typing import Any
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+PATHS = (  # the markers as SVG draws them, about a centre of 0, in a square of 10
+    "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z",
+    "M-3.6,-3.6h7.2v7.2h-7.2z",
+    "M0,-4.4L4.4,3.6H-4.4z",
+    "M0,-4.9L4.9,0L0,4.9L-4.9,0z",
+    "M0,4.4L4.4,-3.6H-4.4z",
+    "M-1.6,-4.4h3.2v2.8h2.8v3.2h-2.8v2.8h-3.2v-2.8h-2.8v-3.2h2.8z",
+)
 LINES: tuple[Any, ...] = (  # solid, dashed, dash-dotted, short dashes, dotted, dash-dot-dotted
     "-",
     (0, (5, 1.5)),
@@ -33,6 +41,10 @@ class Look:
     @property
     def fill(self) -> str:
         return "none" if self.hollow else self.colour
+
+    @property
+    def path(self) -> str:
+        return PATHS[MARKERS.index(self.marker)]
 
 
 LOOKS = (

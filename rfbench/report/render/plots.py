@@ -14,6 +14,7 @@ import polars as pl
 
 from rfbench.report.frames import order, prompt_set
 from rfbench.report.render.colours import Look, looks
+from rfbench.report.render.limits import of_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,6 +54,8 @@ BASE_LINE: dict[str, Any] = {"color": "#777777", "linewidth": 0.8, "linestyle": 
 X_AXES = {
     "queries": ("reward_queries", "reward queries"),
     "epochs": ("epoch", "epochs"),
+    "steps": ("optimizer_steps", "optimizer steps"),
+    "calls": ("compute", "network calls, a backward pass as two"),
     "seconds": ("seconds", "training seconds"),
 }
 
@@ -78,34 +81,50 @@ def save(figure: Figure, out: Path, name: str) -> tuple[Path, Path]:
     return png, svg
 
 
-def reward_curves(evals: pl.DataFrame, styles: Styles, x: str, paper: pl.DataFrame | None) -> Figure | None:
-    """Each reward against `x` (of `X_AXES`), a panel per reward and prompt set, for the runs of one suite.
+def reward_curves(curves: pl.DataFrame, styles: Styles, x: str, paper: pl.DataFrame | None) -> Figure | None:
+    """Each reward's gain against `x` (of `X_AXES`), a panel per reward and prompt set, of one suite's `mean_curves`.
 
-    A line is the mean over seeds; its band is one standard deviation over seeds each way. `paper` holds the paper's
-    training curves, drawn thin beside the training reward on seen prompts.
+    A line's band is the 95 % interval over seeds and prompts. `paper` holds the paper's training curves, drawn thin
+    beside the training reward on seen prompts.
     """
-    rewards = order(evals.filter(pl.col("role") != "diagnostic"), pl.col("epoch"))
+    rewards = order(curves.filter(pl.col("role") != "diagnostic"), pl.col("epoch"))
     if rewards.is_empty():
         return None
     panels = rewards.partition_by("measure", "evaluation_set", maintain_order=True)
     columns = min(rewards["evaluation_set"].n_unique(), 3)
     figure, axes = panel_grid(len(panels), columns)
-    styles = {name: styles[name] for name in sorted(evals["variant"].unique())}
+    styles = {name: styles[name] for name in sorted(curves["variant"].unique())}
     column, label = X_AXES[x]
     for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
-        draw_base(axis, panel)
+        axis.axhline(0, **BASE_LINE, zorder=1)
         for curve in panel.partition_by("variant", maintain_order=True):
             draw_curve(axis, curve, column, styles[curve["variant"][0]])
         if paper is not None and panel["seen"][0] and panel["role"][0] == "training":
             draw_paper(axis, paper, column)
+        limit(axis, panel)
         axis.set_title(panel_title(panel), loc="left")
         if index % columns == 0:
-            axis.set_ylabel(wrapped(panel["unit"][0] or ""))
+            axis.set_ylabel(wrapped(f"gain ({panel['unit'][0]})" if panel["unit"][0] else "gain"))
         few_ticks(axis)
         if index >= len(panels) - columns:
-            axis.set_xlabel(label)
+            axis.set_xlabel(wrapped(label))
     legend(figure, styles, paper)
     return figure
+
+
+def limit(axis: Axes, panel: pl.DataFrame, across: str | None = None) -> None:
+    """Give a panel the limits of `gain` in some rows of `mean_curves`, and say in it which curves leave it.
+
+    `across` is the role of the measure in the column `x`, where it is a measure that lies across.
+    """
+    limits = [of_curves(panel)]
+    axis.set_ylim(limits[0].low, limits[0].high)
+    if across is not None:
+        limits.append(of_curves(panel.with_columns(gain="x", gain_low=None, gain_high=None, role=pl.lit(across))))
+        axis.set_xlim(limits[1].low, limits[1].high)
+    names = sorted({name for found in limits for name in found.outside})
+    text = "\n".join(["beyond the axes:", *names]) if names else ""
+    axis.text(0.02, 0.03, text, transform=axis.transAxes, fontsize=5.5, in_layout=False)
 
 
 def few_ticks(axis: Axes) -> None:
@@ -143,32 +162,21 @@ def wrapped(text: str, width: int = 28) -> str:
 
 
 def draw_curve(axis: Axes, curve: pl.DataFrame, column: str, look: Look) -> None:
-    """Mean over the seeds of one algorithm, with a band of one standard deviation. Seeds are matched by epoch."""
-    points = (
-        curve.group_by("epoch")
-        .agg(pl.col(column).mean().alias("x"), pl.col("mean").mean().alias("y"), pl.col("mean").std().alias("spread"))
-        .sort("epoch")
-    )
-    x, y, spread = (points[c].cast(pl.Float64).to_numpy() for c in ("x", "y", "spread"))
+    """The mean gain of one algorithm, with a band that is its 95 % interval."""
+    points = curve.sort("epoch").select(pl.col(column, "gain", "gain_low", "gain_high").cast(pl.Float64))
+    x, y, low, high = (points[c].fill_null(np.nan).to_numpy() for c in points.columns)
     every = max(1, len(x) // 8)
     axis.plot(
         x, y, color=look.colour, linestyle=look.line, marker=look.marker, mfc=look.fill, markevery=every, zorder=3
     )
-    axis.fill_between(x, y - np.nan_to_num(spread), y + np.nan_to_num(spread), color=look.colour, alpha=0.18, lw=0)
+    axis.fill_between(x, low, high, color=look.colour, alpha=0.15, lw=0)
 
 
 def draw_paper(axis: Axes, paper: pl.DataFrame, column: str) -> None:
     """The paper's curves: thin and without markers, in the colour of their algorithm."""
     for curve in paper.partition_by("variant", maintain_order=True):
         look = looks(curve["variant"])[curve["variant"][0]]
-        axis.plot(curve[column], curve["mean"], color=look.colour, linewidth=0.7, alpha=0.75, zorder=2)
-
-
-def draw_base(axis: Axes, panel: pl.DataFrame) -> None:
-    """The base model's level: the mean first evaluation."""
-    base = panel.filter(pl.col("epoch") == 0)["mean"].mean()
-    if isinstance(base, float):
-        axis.axhline(base, **BASE_LINE, zorder=1)
+        axis.plot(curve[column], curve["gain"], color=look.colour, linewidth=0.7, alpha=0.75, zorder=2)
 
 
 def legend(figure: Figure, styles: Styles, paper: pl.DataFrame | None = None, base: bool = True) -> None:

@@ -40,11 +40,20 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A table's row. `measure` and `evaluation_set` are what the page's filters go by; empty: none hides it."""
+
+    cells: list[Cell]
+    measure: str = ""
+    evaluation_set: str = ""
+
+
+@dataclass(frozen=True)
 class PageTable:
     title: str
     note: str
     columns: list[Column]
-    rows: list[list[Cell]]
+    rows: list[Line]
 
 
 REWARD = Column("reward", "the measure, and whether it was trained on", False)
@@ -59,11 +68,10 @@ def suite_tables(found: Comparison, suite: str) -> list[PageTable]:
     estimates = found.estimates.filter(here)
     rewards = estimates.filter(pl.col("role") != "diagnostic")
     stability = found.stability.filter(here)
-    digits = _digits(estimates)
+    digits = digits_by_measure(estimates)
     tables = [
         _results(rewards, stability, digits),
         _stability(rewards, digits),
-        _pairs(found.pairs.filter(here), digits),
         _hacking(found.hacking.filter(here), digits),
         _unseen(found.seen_unseen.filter(here), digits),
         _diagnostics(estimates.filter(pl.col("role") == "diagnostic"), digits),
@@ -78,18 +86,17 @@ def _results(rewards: pl.DataFrame, stability: pl.DataFrame, digits: dict[str, i
     rows = []
     for row, statistics in _by_algorithm(rewards):
         places = digits[row["measure"]]
-        rows.append(
-            [
-                *_place(row),
-                Cell(str(statistics["final"]["seeds"]), statistics["final"]["seeds"]),
-                _number(start[row["measure"], row["evaluation_set"], row["variant"]], places),
-                _interval(statistics["final"], places),
-                _interval(statistics["gain"], places, "+"),
-                _interval(statistics["final_iqm"], places),
-                _interval(statistics["best"], places),
-                _interval(statistics["area"], places, "+") if "area" in statistics else Cell("–"),
-            ]
-        )
+        cells = [
+            *_place(row),
+            Cell(str(statistics["final"]["seeds"]), statistics["final"]["seeds"]),
+            _number(start[row["measure"], row["evaluation_set"], row["variant"]], places),
+            _interval(statistics["final"], places),
+            _interval(statistics["gain"], places, "+"),
+            _interval(statistics["final_iqm"], places),
+            _interval(statistics["best"], places),
+            _interval(statistics["area"], places, "+") if "area" in statistics else Cell("–"),
+        ]
+        rows.append(Line(cells, row["measure"], row["evaluation_set"]))
     columns = [
         *(ALGORITHM, REWARD, PROMPTS, SEEDS),
         Column("base", "the base model: the evaluation at epoch 0, mean over seeds"),
@@ -108,18 +115,17 @@ def _stability(rewards: pl.DataFrame, digits: dict[str, int]) -> PageTable:
         places = digits[row["measure"]]
         collapsed = statistics["collapsed"]
         count = round(collapsed["estimate"] * collapsed["seeds"])
-        rows.append(
-            [
-                *_place(row),
-                Cell(f"{count} of {collapsed['seeds']}", collapsed["estimate"]),
-                _interval(statistics["drawdown"], places),
-                _interval(statistics.get("drawdown_share"), 2),
-                _interval(statistics["epochs_below_base"], 0),
-                _interval(statistics.get("volatility"), places),
-                _reached(statistics.get("queries_to_threshold"), collapsed["seeds"]),
-                _reached(statistics.get("seconds_to_threshold"), collapsed["seeds"]),
-            ]
-        )
+        cells = [
+            *_place(row),
+            Cell(f"{count} of {collapsed['seeds']}", collapsed["estimate"]),
+            _interval(statistics["drawdown"], places),
+            _interval(statistics.get("drawdown_share"), 2),
+            _interval(statistics["epochs_below_base"], 0),
+            _interval(statistics.get("volatility"), places),
+            _reached(statistics.get("queries_to_threshold"), collapsed["seeds"]),
+            _reached(statistics.get("seconds_to_threshold"), collapsed["seeds"]),
+        ]
+        rows.append(Line(cells, row["measure"], row["evaluation_set"]))
     columns = [
         *(ALGORITHM, REWARD, PROMPTS),
         Column(
@@ -136,47 +142,20 @@ def _stability(rewards: pl.DataFrame, digits: dict[str, int]) -> PageTable:
     return PageTable("Stability", "Means over seeds, with 95 % intervals.", columns, rows)
 
 
-def _pairs(pairs: pl.DataFrame, digits: dict[str, int]) -> PageTable:
-    rows = []
-    for row in pairs.iter_rows(named=True):
-        places = digits[row["measure"]]
-        told = "one seed" if row["low"] is None else "yes" if row["low"] > 0 or row["high"] < 0 else "no"
-        chance = {"estimate": row["probability"], "low": row["probability_low"], "high": row["probability_high"]}
-        rows.append(
-            [
-                *_place(row),
-                Cell(row["other"], algorithm=True),
-                _interval(row | {"estimate": row["difference"]}, places, "+"),
-                Cell(told),
-                _interval(chance, 2),
-            ]
-        )
-    columns = [
-        *(ALGORITHM, REWARD, PROMPTS),
-        Column("against", "", False),
-        Column("difference", "final less final; prompts are paired"),
-        Column("told from noise", "whether the 95 % interval of the difference excludes 0", False),
-        Column("chance to end higher", "share of pairs of runs in which the first ends higher (Mann-Whitney)"),
-    ]
-    note = "The algorithm that ends better comes first. Plain 95 % intervals, not corrected for the number of pairs."
-    return PageTable("Pair by pair", note, columns, rows)
-
-
 def _hacking(hacking: pl.DataFrame, digits: dict[str, int]) -> PageTable:
     rows = []
     for row in hacking.iter_rows(named=True):
         trained = {key: row[f"{key}_training"] for key in ("estimate", "low", "high")}
-        rows.append(
-            [
-                Cell(row["variant"], algorithm=True),
-                Cell(prompt_set(row)),
-                Cell(row["measure_training"]),
-                _interval(trained, digits[row["measure_training"]], "+"),
-                Cell(row["measure"]),
-                _interval(row, digits[row["measure"]], "+"),
-                Cell(row["verdict"]),
-            ]
-        )
+        cells = [
+            Cell(row["variant"], algorithm=True),
+            Cell(prompt_set(row)),
+            Cell(row["measure_training"]),
+            _interval(trained, digits[row["measure_training"]], "+"),
+            Cell(row["measure"]),
+            _interval(row, digits[row["measure"]], "+"),
+            Cell(row["verdict"]),
+        ]
+        rows.append(Line(cells, "", row["evaluation_set"]))
     columns = [
         *(ALGORITHM, PROMPTS),
         Column("trained on", "", False),
@@ -195,7 +174,8 @@ def _unseen(unseen: pl.DataFrame, digits: dict[str, int]) -> PageTable:
     for row in unseen.iter_rows(named=True):
         places = digits[row["measure"]]
         kept = Cell("–") if row["kept"] is None else Cell(f"{row['kept']:.0%}", row["kept"])
-        rows.append([*_place(row), _number(row["seen_gain"], places, "+"), _interval(row, places, "+"), kept])
+        cells = [*_place(row), _number(row["seen_gain"], places, "+"), _interval(row, places, "+"), kept]
+        rows.append(Line(cells, row["measure"]))
     columns = [
         *(ALGORITHM, REWARD, PROMPTS),
         Column("gain, seen", "mean gain on the prompts that training drew from"),
@@ -212,7 +192,7 @@ def _diagnostics(diagnostics: pl.DataFrame, digits: dict[str, int]) -> PageTable
         values = [_interval(statistics["final"], places), _interval(statistics["gain"], places, "+")]
         place = _place(row)
         measure = Cell(f"{row['measure']} ({row['unit']})" if row["unit"] else row["measure"])
-        rows.append([place[0], measure, place[2], *values])
+        rows.append(Line([place[0], measure, place[2], *values], "", row["evaluation_set"]))
     columns = [
         *(ALGORITHM, Column("measure", "", False), PROMPTS),
         Column("final", "mean of the last evaluation"),
@@ -227,7 +207,7 @@ def _paper(paper: pl.DataFrame) -> PageTable:
     for row, texts in zip(paper.iter_rows(named=True), paper_cells(paper) if paper.height else [], strict=True):
         values = [row["paper"], row["measured"], row["gap"]]
         numbers = [Cell(text, value) for text, value in zip(texts[3:], values, strict=True)]
-        rows.append([Cell(texts[2]), Cell(texts[0]), Cell(texts[1]), *numbers])
+        rows.append(Line([Cell(texts[2]), Cell(texts[0]), Cell(texts[1]), *numbers]))
     columns = [Column(PAPER_HEADINGS[0], "", False), Column("reward", "", False), PROMPTS]
     columns += [Column(heading) for heading in PAPER_HEADINGS[1:]]
     note = f"{SOURCE}. The base model comes first: its gap shows how well the set-up is calibrated."
@@ -240,21 +220,20 @@ def runs_table(considered: pl.DataFrame) -> PageTable:
     rows = []
     for row in considered.with_columns(seconds).sort("suite", "variant", "seed").iter_rows(named=True):
         memory = row["peak_memory_bytes"]
-        rows.append(
-            [
-                Cell(row["variant"], algorithm=True),
-                Cell(row["suite"]),
-                Cell(str(row["seed"]), row["seed"]),
-                Cell(row["status"]),
-                Cell(f"{_text(row['epoch'])} of {_text(row['epochs'])}", row["epoch"]),
-                _number(row["reward_queries"], 0),
-                _number(row["seconds"], 0),
-                Cell("–") if memory is None else Cell(f"{memory / 2**30:.2f}", memory),
-                Cell(row["device"] or "–"),
-                Cell(row["run"]),
-                Cell((row["error"] or "")[:300]),
-            ]
-        )
+        cells = [
+            Cell(row["variant"], algorithm=True),
+            Cell(row["suite"]),
+            Cell(str(row["seed"]), row["seed"]),
+            Cell(row["status"]),
+            Cell(f"{_text(row['epoch'])} of {_text(row['epochs'])}", row["epoch"]),
+            _number(row["reward_queries"], 0),
+            _number(row["seconds"], 0),
+            Cell("–") if memory is None else Cell(f"{memory / 2**30:.2f}", memory),
+            Cell(row["device"] or "–"),
+            Cell(row["run"]),
+            Cell((row["error"] or "")[:300]),
+        ]
+        rows.append(Line(cells))
     columns = [Column(heading, "", False) for heading in ("variant", "suite")]
     columns += [Column("seed"), Column("status", "", False), Column("epoch"), Column("queries"), Column("seconds")]
     columns += [Column("peak GiB"), Column("device", "", False)]
@@ -296,7 +275,7 @@ def _reached(row: Row | None, seeds: int) -> Cell:
     return Cell(f"{row['estimate']:,.0f}{some}", row["estimate"])
 
 
-def _digits(estimates: pl.DataFrame) -> dict[str, int]:
+def digits_by_measure(estimates: pl.DataFrame) -> dict[str, int]:
     """Decimals per measure, the same in every table."""
     finals = estimates.filter(pl.col("statistic") == "final")
     return {block["measure"][0]: decimals([block["estimate"]]) for block in finals.partition_by("measure")}

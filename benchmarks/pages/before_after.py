@@ -16,7 +16,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from rfbench.report.render.gallery import read_samples
+from rfbench.report.render.page.gallery import read_samples
 from rfbench.running.folder import RunFolder
 from rfbench_benchmarks.pages.tables import ROOT
 

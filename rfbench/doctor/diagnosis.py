@@ -12,7 +12,7 @@ from rfbench.doctor.files import FileSet, examine
 from rfbench.doctor.libraries import Library, libraries
 from rfbench.errors import InputError
 from rfbench.hub.sources import Need
-from rfbench.planning.compatibility import check_components
+from rfbench.planning.compatibility import check_components, check_prompts
 from rfbench.planning.evaluation_prompts import choose_prompts
 from rfbench.planning.plan import Outline, make_outline, outlines
 from rfbench.planning.suite_components import SuiteComponents, suite_components
@@ -119,8 +119,9 @@ def _unfit_together(
             prompts[name] = part.make()
     if len(prompts) < len(parts.prompt_sets):
         return found
-    with _noting(found, "evaluation"):
-        choose_prompts(suite, prompts, parts.model.cls.reading(parts.model.config))
+    with _noting(found, "prompts"):
+        evaluated = choose_prompts(suite, prompts, parts.model.cls.reading(parts.model.config))
+        check_prompts(parts, prompts, evaluated)
     for run in runs:
         with _noting(misfits, run.label):
             epoch_prompts(prompts["train"], run.prompts_per_epoch, epoch=0, seed=run.seed)

@@ -205,7 +205,7 @@ def test_names_that_look_like_mathematics_are_drawn_as_they_are(tmp_path: Path) 
 
 
 def test_runs_without_any_reward_are_compared_as_far_as_they_go(tmp_path: Path) -> None:
-    path = write_run(tmp_path) / "evals.jsonl"
+    path = write_run(tmp_path, suite={"reward": {}}) / "evals.jsonl"
     path.write_text(path.read_text().replace('"training"', '"diagnostic"'))
     comparison = analyse([tmp_path])
     write(comparison, tmp_path / "out", html=tmp_path / "page.html")

@@ -260,3 +260,26 @@ def test_prompts_that_a_run_would_refuse(
     assert problem in said(capsys)
     assert rfbench("run", "prdp", "--suite", suite_file, "--out", tmp_path / "out", *options) == 2
     assert problem in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("suite", "content", "options", "problem"),
+    [
+        ("optimum-gaussian", "a cat\na dog\n", [], "model (gaussian) does not take the prompts of prompts.train"),
+        ("tiny-shapes", "a cat\na dog\n", [], "(shapes-gold) does not take the prompts of evaluation.sets.seen"),
+        ("optimum-gaussian", "north\n", ["reward_offsets.added_std=3.5"], "added_std is 3.5, but prompts.train has 1"),
+    ],
+)
+def test_prompts_that_a_part_does_not_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suite: str, content: str, options: list[str], problem: str
+) -> None:
+    (tmp_path / "p.txt").write_text(content)
+    count = content.count("\n")
+    sets = f"evaluation.sets={{seen={{prompts='train',seen=true,num_prompts={count},images_per_prompt=1}}}}"
+    files = f"prompts={{train={{name='file',path='{tmp_path / 'p.txt'}'}}}}"
+    budget = [f"budget.reward_queries_per_epoch={2 * count}", "algorithms.prdp.images_per_prompt=2"]
+    given = [part for option in [files, sets, *budget, *options] for part in ("--set", option)]
+    assert doctor(suite, *given) == 1
+    assert problem in said(capsys)
+    assert rfbench("run", "prdp", "--suite", suite, "--out", tmp_path / "out", *given) == 2
+    assert problem in said(capsys)

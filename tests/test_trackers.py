@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from rfbench.errors import InputError
 from rfbench.planning import plan
 from rfbench.planning.suite_components import suite_components
 from rfbench.running import checkpoint
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
 from tests.runs import assert_same_run, run
 
@@ -137,3 +140,27 @@ def test_a_tracker_that_cannot_start_says_how_to_go_on(suite: Suite, tmp_path: P
 def test_trackers_are_no_part_of_the_suites_hash(suite: Suite) -> None:
     on = tracked(suite, tensorboard=True, wandb="online")
     assert suite_components(on).suite_hash == suite_components(suite).suite_hash
+
+
+@pytest.mark.parametrize(
+    ("working", "failing"),
+    [
+        (
+            "self.file.write(json",
+            "if step == 2: raise BrokenPipeError(32, 'Broken pipe')\n        self.file.write(json",
+        ),
+        ("self.file.close()", "raise TimeoutError('the server did not answer')"),
+        ("def log(self, values, step):", "def log(self, values, step):\n        raise OSError(28, 'No space left')"),
+    ],
+)
+def test_a_tracker_that_fails_costs_no_run(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, working: str, failing: str
+) -> None:
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "wandb.py").write_text(WANDB.replace(working, failing))
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    progress = Quiet()
+    folder = train(plan.make_plan(tracked(suite, wandb="offline"), "prdp", 0), tmp_path / "tracked", progress)
+    assert len([note for note in progress.notes if "the tracker wandb failed" in note]) == 1
+    assert_same_run(folder, run(suite, tmp_path / "plain"))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
+import shutil
 import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -138,6 +142,26 @@ def test_a_damaged_checkpoint_is_named_with_its_checksum(suite: Suite, tmp_path:
         DamagedFileError, match=rf"{path} is damaged: sha256 is [0-9a-f]{{64}}, expected [0-9a-f]{{64}}"
     ):
         load_latest(folder / "checkpoints", torch.device("cpu"), owner(folder))
+
+
+@pytest.mark.parametrize("field", ["variant", "seed", "suite_hash", "variant_hash"])
+def test_a_checkpoint_of_another_run_is_refused(whole: Callable[[str], Path], field: str) -> None:
+    folder = whole("prdp")
+    ours = owner(folder)
+    other = dataclasses.replace(ours, **{field: 7 if field == "seed" else "other"})
+    ours_is = re.escape(repr(getattr(ours, field)))
+    with pytest.raises(InputError, match=rf"of another run: its {field} is {ours_is}, and this run's is"):
+        load_latest(folder / "checkpoints", torch.device("cpu"), other)
+
+
+@pytest.mark.parametrize("change", [{"epoch": 0}, {"epoch": 99}, {"sha256": {}}, {"seed": 1}])
+def test_an_edited_manifest_is_damaged(whole: Callable[[str], Path], tmp_path: Path, change: dict[str, Any]) -> None:
+    shutil.copytree(whole("prdp"), tmp_path / "copy")
+    (newest,) = (tmp_path / "copy" / "checkpoints").iterdir()
+    manifest = json.loads((newest / "manifest.json").read_text())
+    (newest / "manifest.json").write_text(json.dumps(manifest | change))
+    with pytest.raises(DamagedFileError, match=r"manifest.json is damaged: its checksum is"):
+        load_latest(tmp_path / "copy" / "checkpoints", torch.device("cpu"), owner(tmp_path / "copy"))
 
 
 def test_nan_reward_stops_the_run_and_keeps_the_last_good_checkpoint(

@@ -17,6 +17,8 @@ from rfbench.suite.settings import Settings
 
 NO_TEXT = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
+BLANK = "\u115f\u1160\u2800\u3164\uffa0"  # letters and signs that are drawn as nothing: Hangul fillers, empty Braille
+
 
 class PromptSet(Sourced, ABC):
     """An indexable set of prompts, made from its ``Config``; it may be far larger than what a run reads.
@@ -57,7 +59,7 @@ def require_text(prompt: str, where: str) -> None:
 
 def is_empty(prompt: str) -> bool:
     """Whether a person sees nothing of it: spaces and characters without a width."""
-    return all(character.isspace() or unicodedata.category(character) == "Cf" for character in prompt)
+    return all(sign.isspace() or sign in BLANK or unicodedata.category(sign) == "Cf" for sign in prompt)
 
 
 def normalise(prompt: str) -> str:

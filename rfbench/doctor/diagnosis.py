@@ -12,10 +12,11 @@ from rfbench.doctor.files import FileSet, examine
 from rfbench.doctor.libraries import Library, libraries
 from rfbench.errors import InputError
 from rfbench.hub.sources import Need
-from rfbench.planning.compatibility import check_components
+from rfbench.planning.compatibility import check_components, check_prompts
 from rfbench.planning.evaluation_prompts import choose_prompts
-from rfbench.planning.plan import Outline, make_outline, outlines
+from rfbench.planning.plan import Outline, make_outline
 from rfbench.planning.suite_components import SuiteComponents, suite_components
+from rfbench.plugins import registry
 from rfbench.suite.suite import Suite
 
 
@@ -54,7 +55,7 @@ class Diagnosis:
         wrong = [files for files in self.files if files.status == "wrong"]
         found += [f"{files.need.setting}: {problem}" for files in wrong for problem in files.problems]
         found += [f"{where}: {problem}" for where, problem in self.unfit.items()]
-        found += [] if self.outlines else list(self.misfits.values())
+        found += [] if self.outlines else list(dict.fromkeys(self.misfits.values()))
         device = device_problem(self.suite, self.demand, self.gpus)
         return [*found, device] if device else found
 
@@ -85,16 +86,14 @@ def diagnose(suite: Suite, *, checksum: bool = False) -> Diagnosis:
 
 
 def _runs(suite: Suite) -> tuple[list[Outline], dict[str, str]]:
-    """The runs that the suite lists, and why the others do not fit it."""
-    if not suite.algorithms:
-        return outlines(suite), {}
+    """The runs that the suite lists, and why the others do not fit it; of one that lists none, of every algorithm."""
     runs, misfits = [], {}
-    for label in suite.algorithms:
+    for label in suite.algorithms or registry.names("algorithms"):
         try:
             runs.append(make_outline(suite, label, seed=0))
         except InputError as error:
             misfits[label] = str(error)
-    return runs, misfits
+    return runs, misfits if suite.algorithms or not runs else {}
 
 
 def _unfit(parts: SuiteComponents) -> dict[str, str]:
@@ -119,8 +118,9 @@ def _unfit_together(
             prompts[name] = part.make()
     if len(prompts) < len(parts.prompt_sets):
         return found
-    with _noting(found, "evaluation"):
-        choose_prompts(suite, prompts, parts.model.cls.reading(parts.model.config))
+    with _noting(found, "prompts"):
+        evaluated = choose_prompts(suite, prompts, parts.model.cls.reading(parts.model.config))
+        check_prompts(parts, prompts, evaluated)
     for run in runs:
         with _noting(misfits, run.label):
             epoch_prompts(prompts["train"], run.prompts_per_epoch, epoch=0, seed=run.seed)

@@ -82,5 +82,5 @@ def _check_merges(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def _number(length: int) -> str:
-    return str(length) if length < 10**9 else "not given"
+def _number(length: Any) -> str:
+    return "not given" if isinstance(length, int) and length >= 10**9 else repr(length)

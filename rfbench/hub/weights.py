@@ -30,6 +30,7 @@ class TensorFiles:
     Attributes:
         path: the file, or the index of the shards, for messages.
         shapes: every tensor's shape by name.
+        floating: whether a tensor holds floating-point numbers, by name.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -40,11 +41,18 @@ class TensorFiles:
             self.path = folder / f"{name}.index.json"
             files = [folder / shard for shard in shards(self.path)]
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.floating: dict[str, bool] = {}
         self._file_of: dict[str, Path] = {}
         for file in files:
             with _opened(file) as tensors:
                 for key in tensors.keys():  # noqa: SIM118  # safe_open has no __iter__
-                    self.shapes[key] = tuple(tensors.get_slice(key).get_shape())
+                    if key in self.shapes:
+                        raise InputError(
+                            f"{key} is in {self._file_of[key]} and in {file.name}: these are not one network"
+                        )
+                    found = tensors.get_slice(key)
+                    self.shapes[key] = tuple(found.get_shape())
+                    self.floating[key] = found.get_dtype().startswith(("F", "BF"))
                     self._file_of[key] = file
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
@@ -82,7 +90,7 @@ def make(
     build: Callable[[], nn.Module], files: TensorFiles, what: str, device: torch.device, names: Names = ()
 ) -> nn.Module:
     """The network that ``build`` makes with the tensors of ``files``: fp32, in evaluation mode, on ``device``."""
-    module = outline(build)
+    module = _described(build, files)
     own = _spelled(module, files, what, names)
     expected = module.state_dict()
     state = {own[key]: tensor.to(device, _dtype(expected[own[key]]), copy=True) for key, tensor in files if key in own}
@@ -92,7 +100,7 @@ def make(
 
 def check(build: Callable[[], nn.Module], files: TensorFiles, what: str, names: Names = ()) -> None:
     """The ``InputError`` that ``make`` would raise."""
-    _spelled(outline(build), files, what, names)
+    _spelled(_described(build, files), files, what, names)
 
 
 def require_equal(expected: Shapes, found: Shapes, path: Path | str, what: str) -> None:
@@ -117,7 +125,27 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 def load(module: nn.Module, tensors: Mapping[str, Tensor], path: Path, what: str) -> None:
     """Copies ``tensors``, read from ``path``, into ``module`` by the same rule."""
     require_equal(shapes_of(module.state_dict()), shapes_of(tensors), path, what)
+    _require_floats(module, {key: tensor.is_floating_point() for key, tensor in tensors.items()}, path, what)
     module.load_state_dict(tensors)
+
+
+def _require_floats(module: nn.Module, floating: Mapping[str, bool], path: Path, what: str) -> None:
+    """An ``InputError`` where whole numbers, as of a quantised network, stand in the place of a floating-point one."""
+    whole = [key for key, own in module.state_dict().items() if own.is_floating_point() and not floating[key]]
+    if whole:
+        raise InputError(
+            f"{path} does not hold the weights of {what}: {len(whole)} tensors hold whole numbers, such as {whole[0]}; "
+            "it is quantised, or of something else: use a file in fp32, bf16 or fp16"
+        )
+
+
+def _described(build: Callable[[], nn.Module], files: TensorFiles) -> nn.Module:
+    """The network without numbers; an ``InputError`` where the config beside the files describes none."""
+    try:
+        return outline(build)
+    except Exception as error:  # whatever diffusers or transformers raise of a value that they do not know
+        config = files.path.parent / "config.json"
+        raise InputError(f"{config} describes no network: {type(error).__name__}: {error}") from None
 
 
 def _spelled(module: nn.Module, files: TensorFiles, what: str, names: Names) -> dict[str, str]:
@@ -129,6 +157,7 @@ def _spelled(module: nn.Module, files: TensorFiles, what: str, names: Names) -> 
             found[key] = own.pop(respell(key, names), key)  # a second spelling of a name stays, as unknown
     shapes = {name: files.shapes[key] for key, name in found.items()}
     require_equal(shapes_of(module.state_dict()), shapes, files.path, what)
+    _require_floats(module, {name: files.floating[key] for key, name in found.items()}, files.path, what)
     return found
 
 

@@ -64,10 +64,12 @@ def check(file: dict[str, Any], where: str) -> None:
                 f"{where}: the scheduler's file has no {' and no '.join(absent)}, so nothing says which noise the UNet "
                 "was trained with"
             )
+    _check_numbers(file, where)
     known = {
         "prediction_type": (file.get("prediction_type", "epsilon"), PREDICTION_TYPES),
         "beta_schedule": (file.get("beta_schedule", "linear"), BETA_SCHEDULES),
         "timestep_spacing": (file.get("timestep_spacing", "leading"), SPACINGS),
+        "timestep_type": (file.get("timestep_type", "discrete"), ("discrete",)),  # continuous: EDM's, of log sigma
         "variance_type": (file.get("variance_type"), FIXED_VARIANCE),
     }
     for key, (value, values) in known.items():
@@ -82,6 +84,22 @@ def check(file: dict[str, Any], where: str) -> None:
     for key, on in unknown.items():
         if on:
             raise InputError(f"{where}: the scheduler asks for {key}, which rfbench does not do: {REASONS[key]}")
+
+
+def _check_numbers(file: dict[str, Any], where: str) -> None:
+    """An ``InputError`` where the betas are none: one between 0 and 1 for every training step."""
+    steps, betas = file.get("num_train_timesteps", 1000), file.get("trained_betas")
+    counts = {"num_train_timesteps": (steps, 1), "steps_offset": (file.get("steps_offset", 0), 0)}
+    for key, (value, least) in counts.items():
+        if type(value) is not int or value < least:
+            raise InputError(f"{where}: {key} of the scheduler is {value!r}, not a whole number from {least}")
+    if betas is not None and (not isinstance(betas, list) or len(betas) != steps):
+        found = f"has {len(betas)} numbers" if isinstance(betas, list) else f"is {betas!r}"
+        raise InputError(f"{where}: trained_betas of the scheduler {found}; it needs one for each of {steps} steps")
+    given = {key: file.get(key) for key in ("beta_start", "beta_end")}
+    for key, beta in (given if betas is None else {f"trained_betas.{i}": beta for i, beta in enumerate(betas)}).items():
+        if not isinstance(beta, int | float) or not 0 < beta < 1:
+            raise InputError(f"{where}: {key} of the scheduler is {beta!r}; a beta is a number between 0 and 1")
 
 
 REASONS = {

@@ -6,6 +6,7 @@ Nothing here loads a weight, so a folder of the wrong kind is refused in millise
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,8 +189,9 @@ def _check_unet(folder: PipelineFolder) -> None:
             f"{where}: the UNet takes {channels} channels and gives {unet.get('out_channels', 4)}, but a latent has "
             f"{latents}: it is an inpainting or image-conditioned model, not text to image"
         )
-    if not isinstance(unet.get("sample_size"), int):
-        raise InputError(f"{where}: the UNet's sample_size is {unet.get('sample_size')!r}, not one number of latents")
+    size = unet.get("sample_size")
+    if type(size) is not int or size < 1:
+        raise InputError(f"{where}: the UNet's sample_size is {size!r}, not one number of latents")
     for key, asked in NEVER_GIVEN.items():
         if unet.get(key):
             raise InputError(
@@ -234,7 +236,12 @@ def _check_vae(folder: PipelineFolder) -> None:
     for key in ("latents_mean", "latents_std", "shift_factor"):
         if vae.get(key) is not None:
             raise InputError(f"{where}: the VAE shifts or scales its latents ({key}), which rfbench does not know")
-    if not isinstance(vae.get("block_out_channels"), list):
+    if vae.get("out_channels", 3) != 3:
+        raise InputError(f"{where}: the VAE makes images of {vae['out_channels']} channels; rfbench scores 3, RGB")
+    scale = vae.get("scaling_factor", 1)
+    if not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise InputError(f"{where}: scaling_factor of the VAE is {scale!r}; it is a number above 0")
+    if not isinstance(vae.get("block_out_channels"), list) or not vae["block_out_channels"]:
         raise InputError(f"{where}: vae/config.json has no block_out_channels, so the images' size is not known")
 
 

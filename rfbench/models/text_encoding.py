@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rfbench.core import keyed_random
 from rfbench.core.conditioning import Condition
+from rfbench.errors import InputError
 from rfbench.hub import tokenizers, weights
 from rfbench.models.pipeline_folder import ENCODER, PipelineFolder
 
@@ -165,10 +166,14 @@ def encoder_kinds(folder: PipelineFolder) -> dict[str, Any]:
 
 
 def encoder_config(folder: PipelineFolder, part: str) -> Any:
-    """A text encoder's config."""
+    """A text encoder's config; an ``InputError`` where its file describes none."""
     from transformers import CLIPTextConfig
 
-    return CLIPTextConfig.from_pretrained(folder.path, subfolder=part, local_files_only=True)
+    try:
+        return CLIPTextConfig.from_pretrained(folder.path, subfolder=part, local_files_only=True)
+    except Exception as error:  # whatever transformers raises of a value that does not fit
+        file = folder.path / part / "config.json"
+        raise InputError(f"{file} describes no network: {type(error).__name__}: {error}") from None
 
 
 def check(folder: PipelineFolder) -> None:

@@ -59,7 +59,8 @@ def check_components(suite: Suite, components: SuiteComponents) -> None:
 def check_prompts(
     components: SuiteComponents, prompts: Mapping[str, PromptSet], evaluated: Mapping[str, list[str]]
 ) -> None:
-    """An ``InputError`` where the model or a reward does not take a prompt that it would meet."""
+    """An ``InputError`` where the model or a reward does not take a prompt that it would meet, or these are too few."""
+    _check_offsets(components.suite, len(prompts["train"]))
     training: dict[str, Iterable[str]] = {"prompts.train": prompts["train"]}
     evaluation: dict[str, Iterable[str]] = {f"evaluation.sets.{name}": these for name, these in evaluated.items()}
     readers = {"model": (components.model, training | evaluation)}
@@ -71,3 +72,12 @@ def check_prompts(
                 part.cls.check_prompts(part.config, these)
             except InputError as error:
                 raise InputError(f"{where} ({part.name}) does not take the prompts of {name}: {error}") from None
+
+
+def _check_offsets(suite: Suite, num_prompts: int) -> None:
+    added = suite.reward_offsets.added_std if suite.reward_offsets else None
+    if added is not None and num_prompts < 2:
+        raise InputError(
+            f"reward_offsets.added_std is {added:g}, but prompts.train has {num_prompts} prompt: one constant on every "
+            "reward adds no difference between prompts; train on at least 2, or leave reward_offsets.added_std out"
+        )

@@ -145,7 +145,6 @@ class Outline(SuiteComponents):
         check_components(self.suite, self)
         prompts = beside.prompts if beside else {name: part.make() for name, part in self.prompt_sets.items()}
         epoch_prompts(prompts["train"], self.prompts_per_epoch, epoch=0, seed=self.seed)
-        _check_offsets(self.suite, len(prompts["train"]))
         if beside:
             evaluation_prompts = beside.evaluation_prompts
         else:
@@ -226,15 +225,6 @@ def _objective_steps(model: Component, suite: Suite) -> int:
 def _assumed(num_steps: int) -> NoiseSchedule:
     training_steps = max(num_steps, 1000)
     return NoiseSchedule(torch.linspace(1, 0, training_steps + 2, dtype=torch.float64)[1:-1])
-
-
-def _check_offsets(suite: Suite, num_prompts: int) -> None:
-    added = suite.reward_offsets.added_std if suite.reward_offsets else None
-    if added is not None and num_prompts < 2:
-        raise InputError(
-            f"reward_offsets.added_std is {added:g}, but prompts.train has {num_prompts} prompt: one constant on every "
-            "reward adds no difference between prompts; train on at least 2, or leave reward_offsets.added_std out"
-        )
 
 
 def _check_installed(trackers: TrackerSettings) -> None:

@@ -32,13 +32,13 @@ class Record(BaseModel):
 class CountersRecord(Record):
     """Work since the run's start, of all processes; evaluations are not counted."""
 
-    reward_queries: int = Field(description="images scored by the training reward")
-    images: int = Field(description="images sampled for training")
-    denoiser_forwards: int = Field(description="latents through the denoiser; guidance makes two of each")
-    denoiser_backwards: int = Field(description="latents whose gradient was computed")
-    optimizer_steps: int = Field(description="steps that the optimiser took")
+    reward_queries: int = Field(ge=0, description="images scored by the training reward")
+    images: int = Field(ge=0, description="images sampled for training")
+    denoiser_forwards: int = Field(ge=0, description="latents through the denoiser; guidance makes two of each")
+    denoiser_backwards: int = Field(ge=0, description="latents whose gradient was computed")
+    optimizer_steps: int = Field(ge=0, description="steps that the optimiser took")
     base_reward_queries: int = Field(
-        0, description="images of the base model that were scored for `reward_offsets`, apart from the budget"
+        0, ge=0, description="images of the base model that were scored for `reward_offsets`, apart from the budget"
     )
 
 

@@ -43,12 +43,29 @@ def parse_run(content: bytes, where: str) -> RunRecord:
         raise InputError(f"{where} is not a record of a run; restore the file, or start over with --overwrite")
     check_format(data.get("format"), where)
     try:
-        return RunRecord.model_validate(upgrade_run(data))
+        record = RunRecord.model_validate(upgrade_run(data))
+        _check_names(record, where)
+        return record
     except ValidationError as error:
         raise InputError(
             f"{where} is not a record of a run:\n{describe(error, RunRecord)}\nRestore the file, or start over with "
             "--overwrite"
         ) from None
+
+
+def _check_names(record: RunRecord, where: str) -> None:
+    """A run is of its suite's name, and of one of its suite's algorithms."""
+    name, tables = record.suite.get("name"), record.suite.get("algorithms")
+    if not isinstance(name, str):
+        raise InputError(
+            f"{where}: suite.name is {name!r}, not a name; restore the file, or start over with --overwrite"
+        )
+    if not isinstance(tables, dict) or record.variant not in tables:
+        known = ", ".join(tables) if isinstance(tables, dict) else repr(tables)
+        raise InputError(
+            f"{where}: the variant is {record.variant!r}, but the suite's algorithms are {known}; restore the file, or "
+            "start over with --overwrite"
+        )
 
 
 def upgrade_run(record: dict[str, Any]) -> dict[str, Any]:

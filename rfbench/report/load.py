@@ -169,7 +169,10 @@ def _parse_metrics(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
 def _read_evals(path: Path, spent: pl.DataFrame, identity: list[pl.Expr]) -> tuple[pl.DataFrame, list[Problem]]:
     frame, problems = _parse_evals(path)
     usable = frame.filter(
-        pl.all_horizontal(pl.col(REQUIRED_IN_EVAL).is_not_null()), pl.col("mean").is_finite(), pl.col("epoch") >= 0
+        pl.all_horizontal(pl.col(REQUIRED_IN_EVAL).is_not_null()),
+        pl.col("mean").is_finite(),
+        pl.col("epoch") >= 0,
+        pl.col("standard_error").is_null() | pl.col("standard_error").is_between(0, math.inf, closed="left"),
     )
     if usable.height < frame.height:
         broken = frame.height - usable.height
@@ -181,6 +184,10 @@ def _read_evals(path: Path, spent: pl.DataFrame, identity: list[pl.Expr]) -> tup
         problems.append(Problem(str(path), f"{twice} evaluations are written twice; the later record counts"))
     if unique.is_empty():
         problems.append(Problem(str(path), "no usable evaluation"))
+    without = sorted(set(unique["epoch"]) - set(spent["epoch"])) if spent.height > 1 else []
+    if without:
+        what = f"no record of epoch {', '.join(map(str, without))}: what the run had spent by then is not known"
+        problems.append(Problem(str(path.with_name("metrics.jsonl")), what))
     curves = unique.sort("evaluation_set", "measure", "epoch").join(
         spent, on="epoch", how="left", maintain_order="left"
     )

@@ -8,7 +8,7 @@ server a resumed run is therefore a second run of the same name, with the whole 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,16 +19,20 @@ from rfbench.running.folder import RECORDS, RunFolder
 
 
 class Trackers:
-    """The started trackers of a run; none on any process but the main one."""
+    """The started trackers of a run; none on any process but the main one.
 
-    def __init__(self, started: list[Any]) -> None:
-        self._started = started
+    One that fails is left out from then on, and ``note`` is told: the records hold the same numbers.
+    """
+
+    def __init__(self, started: Sequence[Any], note: Callable[[str], None]) -> None:
+        self._started, self._note = list(started), note
 
     def add(self, *records: EpochRecord | EvaluationRecord) -> None:
         """Passes on records, at their epochs."""
         for record in records:
-            for tracker in self._started:
-                tracker.log(_values(record), step=record.epoch)
+            for tracker in tuple(self._started):
+                with self._left_out_if_it_fails(tracker):
+                    tracker.log(_values(record), step=record.epoch)
 
     def replay(self, folder: RunFolder) -> None:
         """Passes on what the run recorded before it was resumed, epoch by epoch as it happened."""
@@ -36,22 +40,38 @@ class Trackers:
             recorded = [record for name in RECORDS for record in folder.read(name)]
             self.add(*sorted(recorded, key=lambda record: record.epoch))
 
+    def finish(self) -> None:
+        for tracker in tuple(self._started):
+            with self._left_out_if_it_fails(tracker):
+                tracker.finish()
+
+    @contextmanager
+    def _left_out_if_it_fails(self, tracker: Any) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever its server, its process or its disk does
+            self._started.remove(tracker)
+            self._note(
+                f"the tracker {tracker.name} failed ({type(error).__name__}: {error}); the run goes on without it, and "
+                "its numbers are in metrics.jsonl and evals.jsonl"
+            )
+
 
 @contextmanager
-def tracking(plan: Plan, folder: RunFolder, processes: Processes) -> Iterator[Trackers]:
+def tracking(plan: Plan, folder: RunFolder, processes: Processes, note: Callable[[str], None]) -> Iterator[Trackers]:
     """Starts the suite's trackers in the run's folder, and finishes them however the run ends."""
     if not processes.is_main:
-        yield Trackers([])
+        yield Trackers([], note)
         return
     shutil.rmtree(folder.trackers, ignore_errors=True)
     name = f"{plan.suite.name}/{plan.label}/seed-{plan.seed}"
     config = {"suite": plan.resolved(), "variant": plan.label, "seed": plan.seed}
     started = processes.start_trackers(plan.suite.compute.trackers, folder.trackers, name, config)
+    trackers = Trackers(started, note)
     try:
-        yield Trackers(started)
+        yield trackers
     finally:
-        for tracker in started:
-            tracker.finish()
+        trackers.finish()
 
 
 def _values(record: EpochRecord | EvaluationRecord) -> dict[str, float]:

@@ -57,7 +57,7 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
     if processes.is_main and overwrite:
         folder.clear()
     processes.wait()
-    with tracking(plan, folder, processes) as trackers:
+    with tracking(plan, folder, processes, progress.note) as trackers:
         run = make_run(plan, processes)
         _Training(run, folder, progress, trackers).go()
     processes.close()

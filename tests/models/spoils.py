@@ -98,6 +98,13 @@ def lost_shard(folder: Path) -> None:
     sorted((folder / "unet").glob("*-of-*"))[1].unlink()
 
 
+def twice_in_shards(folder: Path) -> None:
+    sharded(folder)
+    first, second = sorted((folder / "unet").glob("*-of-*"))[:2]
+    copied = dict(list(load_file(first).items())[:1])
+    save_file(load_file(second) | copied, second, metadata={"format": "pt"})
+
+
 def cut_off(folder: Path) -> None:
     file = folder / "unet" / MODEL
     file.write_bytes(file.read_bytes()[:-100])
@@ -147,6 +154,49 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
         "unet/diffusion_pytorch_model.safetensors is not a safetensors file, or is cut off",
     ),
     "lost shard": ("sd1", lost_shard, r"index.json lists \d+ shards, but \S+-00002-of-\S+ is missing"),
+    "UNet of whole numbers": (
+        "sd1",
+        tensors(f"unet/{MODEL}", lambda s: s | {"conv_in.weight": (100 * s["conv_in.weight"]).to(torch.int8)}),
+        "1 tensors hold whole numbers, such as conv_in.weight; it is quantised",
+    ),
+    "encoder of whole numbers": (
+        "xl",
+        tensors(f"text_encoder_2/{ENCODER}", lambda s: {k: v.to(torch.int64) for k, v in s.items()}),
+        "text_encoder_2/model.safetensors .* hold whole numbers",
+    ),
+    "tensor in two shards": ("sd1", twice_in_shards, "is in .*00001-of-.* and in .*00002-of-.*: these are not one net"),
+    "file of a page": (
+        "sd1",
+        lambda f: (f / "vae" / MODEL).write_text("<!DOCTYPE html><html>Not found</html>"),
+        "vae/diffusion_pytorch_model.safetensors is not a safetensors file",
+    ),
+    # configs that describe no network
+    "UNet of unknown blocks": (
+        "sd1",
+        edit("unet/config.json", down_block_types=["NoBlock", "DownBlock2D"]),
+        "unet/config.json describes no network: ValueError: NoBlock",
+    ),
+    "VAE of unknown blocks": (
+        "sd1",
+        edit("vae/config.json", block_out_channels=["4"]),
+        "vae/config.json describes no network: TypeError",
+    ),
+    "encoder of an unknown function": (
+        "sd1",
+        edit("text_encoder/config.json", hidden_act="nope"),
+        "text_encoder/config.json describes no network: KeyError: 'nope'",
+    ),
+    "encoder whose sizes are text": (
+        "xl",
+        edit("text_encoder_2/config.json", num_attention_heads="2"),
+        "text_encoder_2/config.json describes no network",
+    ),
+    "no latents": ("sd1", edit("unet/config.json", sample_size=0), "sample_size is 0, not one number of latents"),
+    "latents that are true": ("sd1", edit("unet/config.json", sample_size=True), "sample_size is True"),
+    "VAE without a scale": ("sd1", edit("vae/config.json", scaling_factor=None), "scaling_factor of the VAE is None"),
+    "VAE of scale 0": ("xl", edit("vae/config.json", scaling_factor=0), "scaling_factor of the VAE is 0; it is a num"),
+    "VAE of scale NaN": ("sd1", edit("vae/config.json", scaling_factor=float("nan")), "scaling_factor of the VAE is n"),
+    "VAE with transparency": ("sd1", edit("vae/config.json", out_channels=4), "makes images of 4 channels"),
     # tokenizers
     "no vocabulary": (
         "sd1",
@@ -171,6 +221,11 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
         "sd1",
         edit("tokenizer/tokenizer_config.json", model_max_length=512),
         "is 512, but its encoder takes 12 tokens; write",
+    ),
+    "length that is text": (
+        "sd1",
+        edit("tokenizer/tokenizer_config.json", model_max_length="12"),
+        "is '12', but its encoder takes 12",
     ),
     "tokens added to one": (
         "sd1",
@@ -249,6 +304,25 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
     ),
     "other spacing": ("sd1", edit(SCHEDULER, timestep_spacing="karras"), "timestep_spacing is 'karras'"),
     "other variance": ("sd1", edit(SCHEDULER, variance_type="fixed_large"), "variance_type is 'fixed_large'"),
+    "continuous time": (
+        "xl",
+        edit(SCHEDULER, _class_name="EulerDiscreteScheduler", timestep_type="continuous"),
+        "timestep_type is 'continuous'; rfbench knows discrete",
+    ),
+    "no training steps": ("sd1", edit(SCHEDULER, num_train_timesteps=0), "num_train_timesteps of the scheduler is 0, "),
+    "training steps as text": ("xl", edit(SCHEDULER, num_train_timesteps="1000"), "is '1000', not a whole number"),
+    "negative offset": ("xl", edit(SCHEDULER, steps_offset=-1), "steps_offset of the scheduler is -1, not a whole"),
+    "beta NaN": ("sd1", edit(SCHEDULER, beta_start=float("nan")), "beta_start of the scheduler is nan; a beta is"),
+    "beta above 1": ("sd1", edit(SCHEDULER, beta_end=12), "beta_end of the scheduler is 12; a beta is a number betw"),
+    "beta as text": ("sd2", edit(SCHEDULER, beta_end="0.012"), "beta_end of the scheduler is '0.012'"),
+    "too few betas": ("sd1", edit(SCHEDULER, trained_betas=[0.1, 0.2]), "trained_betas of the scheduler has 2 numbers"),
+    "a negative beta": (
+        "sd1",
+        edit(SCHEDULER, num_train_timesteps=2, trained_betas=[0.1, -0.2]),
+        "trained_betas.1 of the scheduler is -0.2",
+    ),
+    "prediction of the image": ("sd1", edit(SCHEDULER, prediction_type="sample"), "prediction_type is 'sample'"),
+    "prediction of a flow": ("xl", edit(SCHEDULER, prediction_type="flow_prediction"), "is 'flow_prediction'"),
     "thresholding": ("sd1", edit(SCHEDULER, thresholding=True), "asks for thresholding"),
     "zero terminal SNR": ("sd2", edit(SCHEDULER, rescale_betas_zero_snr=True), "asks for rescale_betas_zero_snr"),
     "clipping in XL": ("xl", edit(SCHEDULER, clip_sample=True), "asks for clip_sample"),

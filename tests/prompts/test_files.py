@@ -181,7 +181,9 @@ def test_published_json_of_other_shapes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet"])
-@pytest.mark.parametrize("empty", ["", "  ", "\u200b", "\ufeff", "\u2060 \u200d", "\xa0", "\xad"])
+@pytest.mark.parametrize(
+    "empty", ["", "  ", "\u200b", "\ufeff", "\u2060 \u200d", "\xa0", "\xad", "\u2800", "\u3164 \u115f"]
+)
 def test_what_nobody_sees_is_empty(tmp_path: Path, ending: str, empty: str) -> None:
     path = tmp_path / f"p{ending}"
     WRITERS[ending](

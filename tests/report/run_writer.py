@@ -93,7 +93,7 @@ def write_run(
     evals = [
         EvaluationRecord(
             epoch=EVERY * index,
-            reward_queries=128 * EVERY * index,
+            reward_queries=suite["budget"]["reward_queries_per_epoch"] * EVERY * index,
             evaluation_set=name,
             seen=seen,
             measure=measure,

@@ -205,7 +205,7 @@ def test_names_that_look_like_mathematics_are_drawn_as_they_are(tmp_path: Path) 
 
 
 def test_runs_without_any_reward_are_compared_as_far_as_they_go(tmp_path: Path) -> None:
-    path = write_run(tmp_path) / "evals.jsonl"
+    path = write_run(tmp_path, suite={"reward": {}}) / "evals.jsonl"
     path.write_text(path.read_text().replace('"training"', '"diagnostic"'))
     comparison = analyse([tmp_path])
     write(comparison, tmp_path / "out", html=tmp_path / "page.html")
@@ -237,3 +237,17 @@ def test_what_failed_is_said_first_and_never_cut_off(tmp_path: Path) -> None:
     assert "- toy: 3 of 3 runs of ddpo failed; it has no figures" in markdown
     assert markdown.count("out of memory") == 3
     assert markdown.count("is running") == 59
+
+
+@pytest.mark.parametrize(("unit", "version"), [("points", "2"), ("share", "1")])
+@pytest.mark.parametrize("variant", ["prdp", "ddpo"])
+def test_rewards_of_other_numbers_are_refused(tmp_path: Path, variant: str, unit: str, version: str) -> None:
+    """Among the seeds of one algorithm, and between two; records that hold neither have nothing to disagree on."""
+    write_run(tmp_path, "prdp", 0, rewards={"preference": {"unit": "points", "version": "1"}})
+    write_run(tmp_path, variant, 1, rewards={"preference": {"unit": unit, "version": version}})
+    changed = f"unit of preference: 'points' against '{unit}'|version of preference: '1' against '{version}'"
+    flipped = f"unit of preference: '{unit}' against 'points'|version of preference: '{version}' against '1'"
+    with pytest.raises(InputError, match=f"toy differ and cannot be averaged(.|\n)*({changed}|{flipped})"):
+        analyse([tmp_path])
+    write_run(tmp_path, variant, 1)
+    assert set(analyse([tmp_path]).table["variant"]) == {"prdp", variant}

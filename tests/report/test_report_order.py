@@ -128,7 +128,7 @@ def test_several_commits_and_versions_are_named_once_an_algorithm(tmp_path: Path
         for seed in range(3):
             commit = "a" * 40 if seed < 2 or algorithm == "dpok" else "b" * 40
             versions = {"torch": "2.1" if algorithm != "dpok" or seed else "2.0", "numpy": "2.4"}
-            write_run(tmp_path, algorithm, seed, git_commit=commit, versions=versions)
+            write_run(tmp_path, algorithm, seed, [1.0, 2.0 + seed], git_commit=commit, versions=versions)
     found = analyse([tmp_path])
     assert found.notes.summaries == (
         "toy: the seeds of ddpo, prdp come from 2 commits of rfbench (aaaaaaa: seeds 0, 1; bbbbbbb: seed 2)",

@@ -46,6 +46,38 @@ DAMAGES: dict[str, tuple[Callable[[Records], Records], str]] = {
         "2 prompts of seen, where the suite asks for 3",
     ),
     "images gone": (lambda rs: [r | {"images": 60} for r in rs], "60 images of seen, where the suite asks for 90"),
+    "a set that the suite lacks": (
+        lambda rs: rs + [r | {"evaluation_set": "extra"} for r in rs if r["evaluation_set"] == "seen"],
+        "extra is no prompt set of its suite",
+    ),
+    "a mean that was edited": (
+        lambda rs: [r | ({"mean": r["mean"] + 1} if r["epoch"] == 20 and r["measure"] == "gold" else {}) for r in rs],
+        "gold on seen at epoch 20 is",
+    ),
+    "prompts that were edited": (
+        lambda rs: [r | ({"per_prompt": [0.0, 0.0, 1.0]} if r["measure"] == "preference" else {}) for r in rs],
+        "where its prompts have a mean of 0.333333",
+    ),
+    "a mean too large to be one": (
+        lambda rs: [r | ({"mean": 1e308} if r["epoch"] == 20 else {}) for r in rs],
+        "is 1e+308, where its prompts",
+    ),
+    "queries of another budget": (
+        lambda rs: [r | {"reward_queries": 2 * r["reward_queries"]} for r in rs],
+        "is after 1280 queries, where its suite has 640",
+    ),
+    "training reward called held-out": (
+        lambda rs: [r | {"role": "held-out"} for r in rs],
+        "preference on seen at epoch 0 is called held-out, where its suite trains on preference",
+    ),
+    "held-out reward called training": (
+        lambda rs: [r | {"role": "training"} for r in rs],
+        "gold on seen at epoch 0 is called training, where its suite trains on preference",
+    ),
+    "a negative standard error": (
+        lambda rs: [r | ({"standard_error": -0.1} if r["epoch"] == 20 else {}) for r in rs],
+        "no gold on seen at epoch 20",
+    ),
     "nothing left": (lambda rs: [], "nothing of prompt set seen"),
     "last is no number": (
         lambda rs: [r | ({"mean": None} if r["epoch"] == 20 else {}) for r in rs],
@@ -89,7 +121,7 @@ def test_a_set_that_excludes_prompts_may_hold_fewer(tmp_path: Path) -> None:
     for algorithm in ("prdp", "ddpo"):
         for seed in range(2):
             suite = {"evaluation": {"every": 5, "sets": sets}}
-            write_run(tmp_path, algorithm, seed, sets={"seen": True}, suite=suite)
+            write_run(tmp_path, algorithm, seed, [1.0, 2.0, 3.0, 4.0 + seed], sets={"seen": True}, suite=suite)
     assert list(analyse([tmp_path]).notes) == []
 
 
@@ -105,3 +137,45 @@ def test_where_no_run_is_whole_each_is_named(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(InputError, match=r"prdp/seed-0 is not whole: nothing of prompt set seen"):
         analyse([tmp_path])
+
+
+def test_a_finished_run_that_has_not_reached_its_end(tmp_path: Path) -> None:
+    write_run(tmp_path, "prdp", 0, epoch=15)
+    with pytest.raises(InputError, match=r"prdp/seed-0 is not whole: it is at epoch 15 of 20"):
+        analyse([tmp_path])
+
+
+def test_seeds_that_are_one_run_are_named(tmp_path: Path) -> None:
+    """A copy under another seed, or runs that learned nothing; the base model's evaluation is always the same."""
+    for seed, end in enumerate([2.0, 3.0, 2.0, 4.0, 4.0]):
+        write_run(tmp_path, "prdp", seed, [1.0, end])
+    write_run(tmp_path, "ddpo", 0, [1.0, 2.0])
+    notes = [note for note in analyse([tmp_path]).notes if "last digit" in note]
+    assert [note.partition(" agree")[0] for note in notes] == ["toy: seeds 0, 2 of prdp", "toy: seeds 3, 4 of prdp"]
+
+
+@pytest.mark.parametrize(("kept", "lost"), [(2, "epoch 5, 10, 15, 20"), (10, "epoch 15, 20")])
+def test_epochs_without_a_record_are_named(tmp_path: Path, kept: int, lost: str) -> None:
+    path = write_run(tmp_path, "prdp", 0) / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:kept]))
+    assert any(f"metrics.jsonl: no record of {lost}: what the run had spent" in n for n in analyse([tmp_path]).notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"variant": "mine"}, "the variant is 'mine', but the suite's algorithms are prdp"),
+        ({"suite": {"name": 5}}, "suite.name is 5, not a name"),
+        ({"counters": {"images": -1}}, "counters.images: Input should be greater than or equal to 0"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_left_out(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+    write_run(tmp_path, "prdp", 0)
+    path = write_run(tmp_path, "prdp", 1) / "run.json"
+    record = json.loads(path.read_text())
+    for key, value in change.items():
+        record[key] = record[key] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(record))
+    comparison = analyse([tmp_path])
+    assert any(problem in note for note in comparison.notes)
+    assert set(comparison.table["seeds"]) == {1}

@@ -72,6 +72,23 @@ def _by_value(values: dict[int, str]) -> str:
     return "; ".join(f"{value}: seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}" for value, of in seeds.items())
 
 
+def equal_seeds(runs: Runs, kept: pl.DataFrame) -> Iterator[str]:
+    """A line for seeds of one algorithm whose evaluations agree to the last digit, beyond the base model's."""
+    trained = runs.evals.filter(pl.col("epoch") > 0).sort("evaluation_set", "measure", "epoch")
+    means = {str(name): tuple(rows["mean"]) for (name,), rows in trained.group_by("run", maintain_order=True)}
+    for (suite, variant), group in kept.group_by("suite", "variant", maintain_order=True):
+        seeds: dict[tuple[float, ...], list[int]] = {}
+        for name, seed in group.select("run", "seed").iter_rows():
+            seeds.setdefault(means.get(name, ()), []).append(seed)
+        for found, of in seeds.items():
+            if found and len(of) > 1:
+                listed = ", ".join(map(str, sorted(of)))
+                yield (
+                    f"{suite}: seeds {listed} of {variant} agree in every evaluation to the last digit: they are one "
+                    "run, or learned nothing; as several samples they make intervals too narrow"
+                )
+
+
 def thin_evidence(kept: pl.DataFrame) -> Iterator[str]:
     """A line per suite with a single algorithm, or with algorithms of a single seed."""
     for (suite,), group in kept.group_by("suite", maintain_order=True):

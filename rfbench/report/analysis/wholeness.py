@@ -1,4 +1,4 @@
-"""Whether a run holds every evaluation that its own suite asks for: every epoch, prompt set, measure and prompt."""
+"""Whether a run holds every evaluation that its own suite asks for, and whether its figures agree with one another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import polars as pl
 
 from rfbench.records.format import RunRecord
+
+ROUNDING = 1e-4  # of the largest prompt's mean: records round these to five digits, and not the mean over prompts
 
 
 def lacking(record: RunRecord, evals: pl.DataFrame) -> list[str]:
@@ -23,11 +25,16 @@ def lacking(record: RunRecord, evals: pl.DataFrame) -> list[str]:
     measures = _rewards(suite, evaluation) | set(evals["measure"])
     found = {key: set(group["epoch"]) for key, group in evals.group_by("evaluation_set", "measure")}
     problems = [f"nothing of prompt set {name}" for name in sorted(sets.keys() - set(evals["evaluation_set"]))]
+    if record.epoch != record.epochs:
+        problems.append(f"it is at epoch {record.epoch} of {record.epochs}")
+    problems += [
+        f"{name} is no prompt set of its suite" for name in sorted(set(evals["evaluation_set"]) - sets.keys()) if sets
+    ]
     for evaluation_set in sorted(set(evals["evaluation_set"])):
         for measure in sorted(measures):
             have = found.get((evaluation_set, measure), set())
             problems += _epoch_problems(f"{measure} on {evaluation_set}", epochs, have)
-    return problems + list(_prompt_problems(sets, evals))
+    return [*problems, *_prompt_problems(sets, evals), *_contradictions(suite, evals)]
 
 
 def _epoch_problems(what: str, expected: set[int], have: set[int]) -> list[str]:
@@ -77,3 +84,24 @@ def _prompt_problems(sets: dict[str, Any], evals: pl.DataFrame) -> Iterator[str]
 def _table(data: dict[str, Any], key: str) -> dict[str, Any]:
     value = data.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def _contradictions(suite: dict[str, Any], evals: pl.DataFrame) -> Iterator[str]:
+    """Figures that the record itself contradicts, as an edited one does."""
+    prompts = pl.col("per_prompt").list
+    apart = (pl.col("mean") - prompts.mean()).abs() > ROUNDING * pl.max_horizontal(prompts.max(), -prompts.min())
+    for row in evals.filter(apart).head(1).iter_rows(named=True):
+        mean = sum(row["per_prompt"]) / len(row["per_prompt"])
+        yield f"{_name(row)} is {row['mean']:.6g}, where its prompts have a mean of {mean:.6g}"
+    budget = _table(suite, "budget").get("reward_queries_per_epoch")
+    if isinstance(budget, int):
+        for row in evals.filter(pl.col("reward_queries") != budget * pl.col("epoch")).head(1).iter_rows(named=True):
+            yield f"{_name(row)} is after {row['reward_queries']} queries, where its suite has {budget * row['epoch']}"
+    reward = _table(suite, "reward").get("name")
+    trained = pl.col("measure") == pl.lit(reward if isinstance(reward, str) else "")
+    for row in evals.filter(trained != (pl.col("role") == "training")).head(1).iter_rows(named=True):
+        yield f"{_name(row)} is called {row['role']}, where its suite trains on {reward}"
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['measure']} on {row['evaluation_set']} at epoch {row['epoch']}"

@@ -16,11 +16,11 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from PIL import Image
 
+from rfbench.report.load import load
 from rfbench.report.render.page.gallery import read_samples
-from rfbench.running.folder import RunFolder
 from rfbench_benchmarks.pages.tables import ROOT
 
-SUITE, SET, MEASURE = "large-shapes", "unseen", "shapes-preference"
+SUITE, SET = "large-shapes", "unseen"
 COLUMNS = (("base model", "prdp", 0), ("prdp", "prdp", None), ("ddpo-group", "ddpo-group", None))  # title, run, epoch
 PROMPTS = 5  # the first ones
 
@@ -28,19 +28,14 @@ PROMPTS = 5  # the first ones
 def tiles(variant: str, epoch: int | None) -> tuple[list[str], list[Image.Image], list[float]]:
     """The prompts, each prompt's images side by side, and their mean reward at an epoch; None: the last one."""
     path = ROOT / "results" / "reference" / SUITE / variant / "seed-0"
-    samples = read_samples(path, variant, 0)
+    samples = read_samples(path, variant, 0, load([path]).evals)
     if samples is None:
         raise SystemExit(f"{path} has no samples")
     files = samples.files[SET]
     at = max(files) if epoch is None else epoch
-    (record,) = [
-        line
-        for line in RunFolder(path, writer=False).read("evals")
-        if (line.epoch, line.evaluation_set, line.measure) == (at, SET, MEASURE)
-    ]
     with Image.open(files[at]) as grid:
         rows = [grid.crop((0, row * samples.tile, grid.width, (row + 1) * samples.tile)) for row in range(PROMPTS)]
-    return samples.prompts[SET], rows, record.per_prompt
+    return samples.prompts[SET], rows, samples.scores[SET][at].values
 
 
 def main() -> None:

@@ -81,6 +81,7 @@ def test_list(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert known[kind] in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_ctrl_c_exits_with_130_and_leaves_a_resumable_folder(suite_file: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rfbench", "run", "prdp", "--suite", str(suite_file), "--set", "epochs=500"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -72,6 +72,7 @@ def test_the_dry_run_counts_what_the_unfinished_runs_would_spend(
         assert f" {2 * counters[name]:,} " in printed
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_interrupts_its_runs_and_goes_on_when_it_is_given_again(
     suite_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

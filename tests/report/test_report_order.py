@@ -114,7 +114,8 @@ def test_curves_hold_rewards_and_what_was_spent_epoch_by_epoch(tmp_path: Path) -
 def test_a_curve_ends_at_the_gain_that_the_tables_state(tmp_path: Path) -> None:
     for seed in range(3):
         for name in ("prdp", "ddpo"):
-            write_run(tmp_path, name, seed, [1.0, 2.0, 3.0 + seed], per_prompt=(-0.3, 0.0, 0.1 * seed))
+            apart = 0.1 * (1 + seed)
+            write_run(tmp_path, name, seed, [1.0, 2.0, 3.0 + seed], per_prompt=(-2 * apart, apart, apart))
     found = analyse([tmp_path])
     key = ["variant", "evaluation_set", "measure"]
     ends = found.curves.filter(epoch=10).select(*key, "gain", "gain_low", "gain_high").sort(key)

@@ -26,9 +26,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rfbench.core.learner import Learner
-from rfbench.core.rollout import Rollout
 from rfbench.suite.settings import search
-from rfbench_algorithms.advantages import Statistics, batch_statistics, group_statistics
 from rfbench_algorithms.forward_process import OLD, ForwardProcess, ForwardProcessConfig, Noised, normalised_error
 
 TINY = 1e-10  # of the Huber-like root
@@ -44,7 +42,6 @@ class AWMConfig(ForwardProcessConfig):
         description="c of the ratio, which one step an epoch never meets",
         json_schema_extra=search(1e-3, 1.0),
     )
-    advantage_clip: float = Field(5.0, gt=0, description="a, in standard deviations of the reward")
     draws: int | None = Field(
         6, ge=1, description="noise levels at which an image is judged, spread over the sampler's steps; null: all"
     )
@@ -76,10 +73,8 @@ class AWM(ForwardProcess):
     Config = AWMConfig
     config: AWMConfig
 
-    def judge(self, rollout: Rollout) -> Tensor:
-        rewards, clip = rollout.rewards.double(), self.config.advantage_clip
-        mean = group_statistics(rewards, rollout.prompt_ids()).mean
-        return Statistics(mean, batch_statistics(rewards).std).standardise(rewards, clip, 1e-4) / clip
+    def judge(self, advantages: Tensor) -> Tensor:
+        return advantages / self.config.advantage_clip
 
     def losses(self, at: Noised, judged: Tensor, predicted: Tensor, learner: Learner) -> Tensor:
         share, weighting = learner.policy.noise_share(at.timesteps), self.config.weighting

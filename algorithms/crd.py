@@ -6,7 +6,7 @@ is regressed on the reward, both centred within the prompt:
     rho  = -(e_theta - e_old),        e of `rfbench_algorithms.forward_process`
     loss = (a / beta) mean[ (beta (rho - mean rho of the prompt) - (A - mean A of the prompt))^2 ]
            + k mean (eps_theta - eps_ref)^2
-    A    = clip((r_i - mean of the prompt) / (std of the batch + 1e-4), -a, a) / (2 a) + 1/2, within [0, 1]
+    A    = clip((r_i - mean of the prompt) / (std of the batch + 1e-4), -a, a) / (2 a) + 1/2
 
 with a = 5. The images of a prompt share noise level and noise, so that their rho differ by what they are; the mean of
 rho carries no gradient, as in the official code. For n images the centred square is that of all pairs' differences over
@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rfbench.core.learner import Learner
+from rfbench.core.policy import POLICY
 from rfbench.core.rollout import Rollout, group_means
 from rfbench.suite.settings import search
 from rfbench_algorithms.forward_process import (
@@ -30,10 +31,10 @@ from rfbench_algorithms.forward_process import (
     ForwardProcess,
     ForwardProcessConfig,
     Noised,
+    goodness,
     noised,
     normalised_error,
 )
-from rfbench_algorithms.nft import goodness
 
 
 class CRDConfig(ForwardProcessConfig):
@@ -45,7 +46,6 @@ class CRDConfig(ForwardProcessConfig):
         description="what a unit of implicit reward counts against A",
         json_schema_extra=search(0.1, 10.0),
     )
-    advantage_clip: float = Field(5.0, gt=0, description="a, in standard deviations of the reward")
     kl_weight: float = Field(
         0.1, ge=0, description="k, of the squared distance to the reference's predicted noise, a mean over dimensions"
     )
@@ -66,8 +66,8 @@ class CRD(ForwardProcess):
     config: CRDConfig
     shared_noise = True
 
-    def judge(self, rollout: Rollout) -> Tensor:
-        return goodness(rollout.rewards.double(), rollout.prompt_ids(), self.config.advantage_clip)
+    def judge(self, advantages: Tensor) -> Tensor:
+        return goodness(advantages, self.config.advantage_clip)
 
     @torch.no_grad()
     def prepare(self, rollout: Rollout, learner: Learner, where: Tensor, judged: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class CRD(ForwardProcess):
         draws = self.config.num_draws(rollout.num_steps)
         implicit = torch.zeros(rollout.num_images, draws, dtype=torch.float64)
         for at in noised(rollout, learner, draws, where=where, shared=True):
-            errors, old = (normalised_error(self.predict(learner, at, w), at.clean) for w in ("policy", OLD))
+            errors, old = (normalised_error(self.predict(learner, at, w), at.clean) for w in (POLICY, OLD))
             implicit[at.images, at.draw] = (old - errors).double().cpu()
         implicit, groups = learner.sum(implicit), rollout.prompt_ids()
         missed = torch.stack([residuals(column, judged, groups, self.config.beta) for column in implicit.T], dim=1)

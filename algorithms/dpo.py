@@ -21,12 +21,12 @@ from rfbench.core.algorithm import Algorithm, Cost, RolloutNeeds
 from rfbench.core.learner import Learner
 from rfbench.core.policy import POLICY, REFERENCE
 from rfbench.core.rollout import Rollout
-from rfbench.suite.settings import Settings, search
-from rfbench_algorithms.forward_process import Noised, noised
+from rfbench.suite.settings import search
+from rfbench_algorithms.forward_process import DrawsConfig, Noised, noised
 
 
-class DPOConfig(Settings):
-    """Settings of DPO."""
+class DPOConfig(DrawsConfig):
+    """Settings of DPO; a pair is judged at the same noise levels."""
 
     beta: float = Field(
         2000.0,
@@ -34,12 +34,6 @@ class DPOConfig(Settings):
         description="how sharply a difference of errors counts, per unit of squared noise",
         json_schema_extra=search(100.0, 10000.0),
     )
-    draws: int | None = Field(
-        None,
-        ge=1,
-        description="noise levels at which a pair is judged, spread over the sampler's steps; null: every step once",
-    )
-    guided: bool = Field(False, description="judge the guided prediction; as published, the plain one")
 
 
 def dpo_loss(better: Tensor, worse: Tensor, beta: float) -> Tensor:
@@ -55,11 +49,11 @@ class DPO(Algorithm):
     config: DPOConfig
 
     def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:
-        pairs = 2 * num_prompts * (num_steps if self.config.draws is None else self.config.draws)
+        pairs = 2 * num_prompts * self.config.num_draws(num_steps)
         return Cost(forwards=2 * pairs, backwards=pairs, guided=self.config.guided)
 
     def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
-        draws = rollout.num_steps if self.config.draws is None else self.config.draws
+        draws = self.config.num_draws(rollout.num_steps)
         best, worst = extremes(rollout.rewards, rollout.groups)
         count = int(best.sum())
         total = right = 0.0

@@ -30,13 +30,14 @@ from rfbench.core.policy import POLICY, REFERENCE
 from rfbench.core.rollout import Rollout
 from rfbench.errors import InputError
 from rfbench.suite.settings import Settings, search
+from rfbench_algorithms.advantages import Statistics, batch_statistics, group_statistics
 
 OLD = "old"  # the policy that lags behind
 SMALLEST_WEIGHT = 1e-5  # of w
 
 
-class ForwardProcessConfig(Settings):
-    """What the family's settings have in common."""
+class DrawsConfig(Settings):
+    """At what noise levels, and how, images are judged."""
 
     draws: int | None = Field(
         None,
@@ -44,6 +45,16 @@ class ForwardProcessConfig(Settings):
         description="noise levels at which an image is judged, spread over the sampler's steps; null: every step once",
     )
     guided: bool = Field(False, description="judge the guided prediction; as published, the plain one")
+
+    def num_draws(self, num_steps: int) -> int:
+        """Noise levels per image, with ``num_steps`` objective steps."""
+        return num_steps if self.draws is None else self.draws
+
+
+class ForwardProcessConfig(DrawsConfig):
+    """What the settings of `ForwardProcess` have in common."""
+
+    advantage_clip: float = Field(5.0, gt=0, description="a, in standard deviations of the reward")
     updates_per_epoch: int = Field(
         1,
         ge=1,
@@ -61,18 +72,6 @@ class ForwardProcessConfig(Settings):
     def old_decay(self, epoch: int) -> float:
         """The share of itself that the old policy keeps after ``epoch``, from 0."""
         return min(self.old_decay_slope * epoch, self.old_decay_max)
-
-    def num_draws(self, num_steps: int) -> int:
-        """Noise levels per image, with ``num_steps`` objective steps."""
-        return num_steps if self.draws is None else self.draws
-
-    def check(self, num_prompts: int) -> None:
-        """An ``InputError`` where an epoch of that size cannot be divided like this."""
-        if self.updates_per_epoch > num_prompts:
-            raise InputError(
-                f"config.updates_per_epoch is {self.updates_per_epoch}, but an epoch has {num_prompts} prompts, which "
-                f"they share; use config.updates_per_epoch={num_prompts} or fewer"
-            )
 
 
 @dataclass
@@ -106,11 +105,15 @@ class ForwardProcess(Algorithm):
 
     @classmethod
     def check(cls, config: Any, num_prompts: int, images_per_prompt: int, num_steps: int) -> None:
-        config.check(num_prompts)
+        if config.updates_per_epoch > num_prompts:
+            raise InputError(
+                f"config.updates_per_epoch is {config.updates_per_epoch}, but an epoch has {num_prompts} prompts, "
+                f"which they share; use config.updates_per_epoch={num_prompts} or fewer"
+            )
 
     @abstractmethod
-    def judge(self, rollout: Rollout) -> Tensor:
-        """What each image's rewards amount to, ``(images,)``."""
+    def judge(self, advantages: Tensor) -> Tensor:
+        """What an image's advantage, between -a and a, stands for in ``losses``: ``(images,)`` from ``(images,)``."""
 
     @abstractmethod
     def losses(self, at: Noised, judged: Tensor, predicted: Tensor, learner: Learner) -> Tensor:
@@ -131,7 +134,7 @@ class ForwardProcess(Algorithm):
 
     def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
         config, draws = self.config, self.config.num_draws(rollout.num_steps)
-        judged = self.judge(rollout)
+        judged = self.judge(advantages(rollout.rewards.double(), rollout.prompt_ids(), config.advantage_clip))
         total, distance = 0.0, 0.0
         for where in shares(rollout, learner, config.updates_per_epoch):
             prepared = self.prepare(rollout, learner, where, judged)
@@ -185,6 +188,17 @@ def noised(
             noise, at = noise.to(chunk.latents), timesteps[levels[:, draw]].to(learner.device)
             latents = policy.add_noise(chunk.latents, noise, at)
             yield Noised(chunk.images, draw, chunk.latents, latents, at, chunk.condition)
+
+
+def advantages(rewards: Tensor, prompts: Tensor, clip: float) -> Tensor:
+    """A ``(images,)`` of rewards ``(images,)``: from the prompt's mean, in standard deviations of the batch."""
+    statistics = Statistics(group_statistics(rewards, prompts).mean, batch_statistics(rewards).std)
+    return statistics.standardise(rewards, clip, smallest=1e-4)
+
+
+def goodness(advantages: Tensor, clip: float) -> Tensor:
+    """r ``(images,)`` in [0, 1] of advantages between -clip and clip: 1/2 for a prompt's average image."""
+    return advantages / (2 * clip) + 0.5
 
 
 def normalised_error(predicted: Tensor, clean: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ With r in [0, 1] how good an image is among its prompt's, and x_0 predicted by t
 
     x_0+ = beta x_0_theta + (1 - beta) x_0_old,        x_0- = (1 + beta) x_0_old - beta x_0_theta
     loss = (a / beta) mean[ r e(x_0+) + (1 - r) e(x_0-) ] + k mean (eps_theta - eps_ref)^2
-    r    = clip(A / (2 a) + 1/2, 0, 1),   A = clip((r_i - mean of the prompt) / (std of the batch + 1e-4), -a, a)
+    r    = A / (2 a) + 1/2,   A = clip((r_i - mean of the prompt) / (std of the batch + 1e-4), -a, a)
 
 with e of `rfbench_algorithms.forward_process` and a = 5. As published, images come from the old policy (``sample_from =
 "old"``), whose lag grows: old <- d old + (1 - d) theta after every epoch. At theta = old the gradient is that of
@@ -18,10 +18,15 @@ from pydantic import Field
 from torch import Tensor
 
 from rfbench.core.learner import Learner
-from rfbench.core.rollout import Rollout
 from rfbench.suite.settings import search
-from rfbench_algorithms.advantages import Statistics, batch_statistics, group_statistics
-from rfbench_algorithms.forward_process import OLD, ForwardProcess, ForwardProcessConfig, Noised, normalised_error
+from rfbench_algorithms.forward_process import (
+    OLD,
+    ForwardProcess,
+    ForwardProcessConfig,
+    Noised,
+    goodness,
+    normalised_error,
+)
 
 
 class NFTConfig(ForwardProcessConfig):
@@ -33,13 +38,6 @@ class NFTConfig(ForwardProcessConfig):
         description="how far the two mixtures lie from the old policy, in steps from it to the policy",
         json_schema_extra=search(0.1, 1.0),
     )
-    advantage_clip: float = Field(5.0, gt=0, description="a, in standard deviations of the reward")
-
-
-def goodness(rewards: Tensor, groups: Tensor, clip: float) -> Tensor:
-    """r ``(images,)`` of rewards ``(images,)``: 1/2 for a prompt's average image."""
-    statistics = Statistics(group_statistics(rewards, groups).mean, batch_statistics(rewards).std)
-    return (statistics.standardise(rewards, clip, 1e-4) / (2 * clip) + 0.5).clamp(0, 1)
 
 
 def nft_loss(policy: Tensor, old: Tensor, clean: Tensor, good: Tensor, beta: float) -> Tensor:
@@ -55,8 +53,8 @@ class NFT(ForwardProcess):
     Config = NFTConfig
     config: NFTConfig
 
-    def judge(self, rollout: Rollout) -> Tensor:
-        return goodness(rollout.rewards.double(), rollout.prompt_ids(), self.config.advantage_clip)
+    def judge(self, advantages: Tensor) -> Tensor:
+        return goodness(advantages, self.config.advantage_clip)
 
     def losses(self, at: Noised, judged: Tensor, predicted: Tensor, learner: Learner) -> Tensor:
         old = self.predict(learner, at, OLD)

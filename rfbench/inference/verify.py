@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rfbench.errors import InputError
-from rfbench.planning.plan import make_plan
-from rfbench.records.format import EpochRecord, EvaluationRecord, RunRecord
-from rfbench.records.identity import Experiment, differences
+from rfbench.planning.plan import make_outline, make_plan
+from rfbench.records.format import EpochRecord, EvaluationRecord
 from rfbench.running.folder import RunFolder
 from rfbench.running.progress import Progress
+from rfbench.running.resume import check_repeatable
 from rfbench.running.trainer import train
 from rfbench.suite.loading import suite_of
 from rfbench.suite.suite import TrackerSettings
@@ -80,13 +80,13 @@ def verify(path: Path, epochs: int, progress: Progress, overrides: Sequence[str]
     if not 1 <= epochs <= len(metrics):
         raise InputError(f"--epochs is {epochs}, but {path} records {len(metrics)} epochs")
     suite = suite_of(record.suite, overrides, f"of {path}")
-    _check_same(record, make_plan(suite, record.variant, record.seed).planned(record.processes), path)
+    check_repeatable(record, make_outline(suite, record.variant, record.seed).planned(record.processes), path)
     compute = suite.compute.model_copy(update={"export": False, "trackers": TrackerSettings()})
     short = suite.model_copy(update={"epochs": epochs, "compute": compute})
     with tempfile.TemporaryDirectory(prefix="rfbench-verify-") as root:
         repeated = RunFolder(train(make_plan(short, record.variant, record.seed), Path(root), progress), writer=False)
         made = repeated.require_run().model_copy(update={"suite": record.suite, "processes": record.processes})
-        _check_same(record, made, path)  # a reward tells its version once it is loaded
+        check_repeatable(record, made, path)  # a reward tells its version once it is loaded
         found_metrics, found_evals = repeated.read("metrics"), repeated.read("evals")
     metrics, evals = metrics[:epochs], [line for line in evals if line.epoch <= epochs]
     evaluated = {line.epoch for line in evals}
@@ -133,13 +133,6 @@ def _training_rewards(evals: Iterable[EvaluationRecord]) -> set[str]:
     return {f"{line.evaluation_set} {line.measure}" for line in evals if line.role == "training"}
 
 
-def _check_same(record: RunRecord, repeated: Experiment, path: Path) -> None:
-    found = differences(record, repeated, "pool")
-    if found:
-        listed = "; ".join(f"{d.field} was {d.first!r} and is {d.second!r}" for d in found[:5])
-        raise InputError(f"{path} cannot be repeated here: {listed}. Restore them, or verify a run of this version")
-
-
 def _numbers(
     metrics: Sequence[EpochRecord],
     evals: Sequence[EvaluationRecord],
@@ -147,11 +140,14 @@ def _numbers(
     found_evals: Sequence[EvaluationRecord],
 ) -> Iterable[tuple[Any, Any]]:
     """Every recorded number beside the repeated one: what both versions of rfbench record, but seconds."""
-    for stored, found in (
-        *zip(metrics, found_metrics, strict=True),
-        *zip(evals, found_evals, strict=True),
-    ):
-        ours, theirs = stored.model_dump(exclude_none=True), found.model_dump()
-        for key in ours.keys() & theirs.keys():
-            if not key.endswith("_seconds") and isinstance(ours[key], int | float | list):
-                yield ours[key], theirs[key]
+    repeated = {_place(line): line for line in (*found_metrics, *found_evals)}
+    for stored in (*metrics, *evals):
+        if found := repeated.get(_place(stored)):
+            ours, theirs = stored.model_dump(exclude_none=True), found.model_dump()
+            for key in ours.keys() & theirs.keys():
+                if not key.endswith("_seconds") and isinstance(ours[key], int | float | list):
+                    yield ours[key], theirs[key]
+
+
+def _place(line: Any) -> tuple[Any, ...]:
+    return (line.epoch, getattr(line, "evaluation_set", None), getattr(line, "measure", None))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rfbench.errors import InputError
 from rfbench.records.format import RunRecord
-from rfbench.records.identity import Planned, Purpose, differences
+from rfbench.records.identity import Experiment, Planned, Purpose, differences
 
 
 def check_resumable(earlier: RunRecord, planned: Planned, path: Path) -> None:
@@ -26,7 +26,14 @@ def check_same_experiment(earlier: RunRecord, planned: Planned, path: Path) -> N
         )
 
 
-def _different(earlier: RunRecord, planned: Planned, purpose: Purpose, limit: int = 5) -> str:
+def check_repeatable(earlier: RunRecord, repeated: Experiment, path: Path) -> None:
+    """An ``InputError`` where what would be run, or was, is another experiment than ``earlier``."""
+    different = _different(earlier, repeated, "pool")
+    if different:
+        raise InputError(f"{path} cannot be repeated here: {different}. Restore them, or verify a run of this version")
+
+
+def _different(earlier: RunRecord, planned: Experiment, purpose: Purpose, limit: int = 5) -> str:
     found = differences(earlier, planned, purpose)
     more = [f"and {len(found) - limit} more"] if len(found) > limit else []
     return "; ".join([f"{d.field} was {d.first!r} and is {d.second!r}" for d in found[:limit]] + more)

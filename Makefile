@@ -16,8 +16,8 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/rfbench sweep prdp ddpo --suite tiny-shapes --seeds 0 --set epochs=4
-	$(BIN)/rfbench compare results/tiny-shapes
+	$(BIN)/rfbench sweep prdp ddpo --suite tiny-shapes --seeds 0 --set name=demo --set epochs=4
+	$(BIN)/rfbench compare results/demo
 
 test: lint
 	$(PYTEST)

@@ -124,3 +124,17 @@ def test_a_backend_that_is_not_here_is_not_asked_for(tmp_path: Path, backend: st
     code = f"from rfbench.report import analyse, write; write(analyse([{runs!r}]), {out!r})"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"MPLBACKEND": backend})
     assert (tmp_path / "out" / "comparison.png").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_reader_who_has_gone_is_no_failure(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """As in `rfbench compare results/ | head -1`."""
+    for name in ("prdp", "ddpo"):
+        write_run(tmp_path, name, 0)
+    command = [sys.executable, "-m", "rfbench", "compare", str(tmp_path), *options]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "comparing ...\n")
+    assert (tmp_path / "comparison" / "comparison.md").is_file()

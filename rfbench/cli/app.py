@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,8 +51,17 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=SETTINGS,
 )
-console = Console()
-errors = Console(stderr=True)
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read this has gone, as `| head` does: the command goes on and says no more."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+
+
+console = _Output()
+errors = _Output(stderr=True)
 INTERRUPTED = 130  # what typer returns after Ctrl-C
 
 Overrides = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -31,10 +32,12 @@ def compare_runs(
         comparison = report.analyse(folders, allow_mixed=allow_mixed)
         written = report.write(comparison, out or folders[0] / "comparison", x=x, html=html)
     if as_json:
-        print(comparison.to_json(written.files))
+        console.out(comparison.to_json(written.files), highlight=False)
         return
     console.print(report.render_comparison(comparison))
-    console.print("written: " + ", ".join(map(str, written.files)), markup=False, highlight=False, soft_wrap=True)
+    places = Counter(f"{file.parent}/" for file in written.files if file != html)
+    listed = [f"{place} ({count} files)" for place, count in places.items()] + ([str(html)] if html else [])
+    console.print("written: " + ", ".join(listed), markup=False, highlight=False, soft_wrap=True)
 
 
 def watch(

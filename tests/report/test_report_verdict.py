@@ -60,6 +60,19 @@ def test_one_seed_is_never_a_win(tmp_path: Path) -> None:
     assert "with one seed this cannot be told from noise" in headline
 
 
+def test_a_single_run_beside_others_is_named_and_changes_nothing(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path, "prdp", seed, [1.0, 4.0, 5.0 + 0.01 * seed])
+        write_run(tmp_path, "ddpo", seed, [1.0, 2.0, 2.0 + 0.01 * seed])
+    alone = analyse([tmp_path])
+    for name, end in (("best", 9.0), ("middle", 3.0), ("worst", 0.5)):
+        write_run(tmp_path, name, 0, [1.0, 2.0, end])
+    beside = analyse([tmp_path])
+    assert beside.verdicts[0].headline == alone.verdicts[0].headline
+    assert beside.contrasts.equals(alone.contrasts)
+    assert "Of one seed each, and so not compared: best 9.000, middle 3.000, worst 0.500." in verdict(tmp_path)[1]
+
+
 def test_the_best_of_the_bad_does_not_win(tmp_path: Path) -> None:
     for seed in range(3):
         write_run(tmp_path, "prdp", seed, [5.0, 4.0 + 0.01 * seed])

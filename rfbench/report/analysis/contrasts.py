@@ -17,7 +17,7 @@ NUMBERS = ("lead", "low", "high", "level", "p", "p_holm")
 
 
 def contrasts(estimates: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
-    """One row per suite and algorithm but the leader, in the order in which they end.
+    """One row per suite and contender (`contenders`) but the leader, in the order in which they end.
 
     `variant` is the leader: the one that ends best in what the suite is judged by (`judged`). lead: by how much it ends
     better than `other`, in the measure's unit and never negative. p: of no difference, two-sided; p_holm: corrected by
@@ -47,6 +47,16 @@ def ranked(rows: pl.DataFrame) -> pl.DataFrame:
     finals = rows.filter(pl.col("statistic") == "final")
     lower = not finals.is_empty() and finals["measure"][0] in LOWER_IS_BETTER
     return finals.sort("estimate", "variant", descending=[not lower, False])
+
+
+def contenders(rows: pl.DataFrame) -> pl.DataFrame:
+    """Those of `ranked` between whom a winner is told: the ones with two seeds or more, if there are two such.
+
+    A single run has no spread. Beside algorithms that have one it is shown, but decides nothing and changes nothing.
+    """
+    order = ranked(rows)
+    several = order.filter(pl.col("seeds") > 1)
+    return several if several.height > 1 else order
 
 
 def between(pairs: pl.DataFrame, variant: str, other: str) -> Row:
@@ -86,7 +96,7 @@ def holm(p_values: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def _of_suite(rows: pl.DataFrame, pairs: pl.DataFrame) -> list[Row]:
-    order = ranked(rows)
+    order = contenders(rows)
     if order.height < 2:
         return []
     here = pairs.filter(*(pl.col(c) == order[c][0] for c in ("suite", "measure", "evaluation_set")))

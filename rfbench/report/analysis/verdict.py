@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from rfbench.report.analysis.contrasts import between, judged, ranked, turned
+from rfbench.report.analysis.contrasts import between, contenders, judged, ranked, turned
 from rfbench.report.analysis.curves import COMPUTE, COSTS
 from rfbench.report.analysis.pairs import LOWER_IS_BETTER
 from rfbench.report.analysis.paper import BASE
@@ -56,7 +56,7 @@ def _verdict(suite: str, evidence: Evidence) -> Verdict:
     rows = judged(evidence.estimates)
     if rows.is_empty():
         return Verdict(suite, "No training reward was evaluated.", (), "nothing to judge by")
-    finals = ranked(rows)
+    finals = contenders(rows)
     place = finals.row(0, named=True)
     panel = (pl.col("measure") == place["measure"]) & (pl.col("evaluation_set") == place["evaluation_set"])
     same_set = pl.col("evaluation_set") == place["evaluation_set"]
@@ -65,6 +65,7 @@ def _verdict(suite: str, evidence: Evidence) -> Verdict:
     trained = pl.col("measure").is_in(training["measure"].implode()) & same_set
     sentences = [
         *_leads(evidence.contrasts, spec),
+        *_single(ranked(rows), finals, spec),
         *_costs(finals, evidence.curves.filter(panel)),
         *_equal_compute(finals, evidence.pairs.filter(panel), evidence.curves.filter(panel), spec),
         *_other_prompts(finals, evidence.pairs.filter(pl.col("measure") == place["measure"], ~same_set), spec),
@@ -121,6 +122,13 @@ def _leads(contrasts: pl.DataFrame, spec: str) -> list[str]:
     ]
     corrected = f", in intervals corrected for {contrasts.height} comparisons" if contrasts.height > 1 else ""
     return [f"The lead of {contrasts['variant'][0]} over the others{corrected}: {', '.join(leads)}."]
+
+
+def _single(order: pl.DataFrame, finals: pl.DataFrame, spec: str) -> list[str]:
+    """The runs that the headline leaves out, since one seed has no spread."""
+    alone = order.join(finals, on="variant", how="anti", maintain_order="left")
+    texts = [f"{row['variant']} {row['estimate']:{spec}}" for row in alone.iter_rows(named=True)]
+    return [f"Of one seed each, and so not compared: {', '.join(texts)}."] * bool(texts)
 
 
 def _costs(finals: pl.DataFrame, curves: pl.DataFrame) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from rfbench.records.format import RunRecord
-from rfbench.report.analysis.contrasts import judged, ranked
+from rfbench.report.analysis.contrasts import contenders, judged
 from rfbench.report.analysis.pairs import LOWER_IS_BETTER
 from rfbench.report.analysis.verdict import Verdict
 from rfbench.report.frames import decimals, thousands
@@ -33,7 +33,7 @@ class Line:
 
 def line(verdict: Verdict, estimates: pl.DataFrame, contrasts: pl.DataFrame, curves: pl.DataFrame) -> Line:
     """The line of one suite, of the rows of `estimates`, `contrasts` and `curves` that are its own."""
-    finals = ranked(judged(estimates))
+    finals = contenders(judged(estimates))
     if finals.is_empty():
         return Line(verdict.suite, verdict.short, "", "", "", "", "", False, [], [])
     place = finals.row(0, named=True)

@@ -2,8 +2,7 @@
 
     python -m rfbench_benchmarks.pages.before_after
 
-Prompts that training never drew, the last evaluation of seed 0. Under each pair of images stands its own score: the
-mean training reward of the two, as the records have it.
+Prompts that training never drew, the last evaluation of seed 0. Under each image stands its training reward.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ COLUMNS = (("base model", "prdp", 0), ("prdp", "prdp", None), ("ddpo-group", "dd
 PROMPTS = 5  # the first ones
 
 
-def tiles(variant: str, epoch: int | None) -> tuple[list[str], list[Image.Image], list[float]]:
-    """The prompts, each prompt's images side by side, and their mean reward at an epoch; None: the last one."""
+def tiles(variant: str, epoch: int | None) -> tuple[list[str], list[Image.Image], list[list[float]]]:
+    """The prompts, each prompt's images side by side, and each image's reward at an epoch; None: the last one."""
     path = ROOT / "results" / "reference" / SUITE / variant / "seed-0"
     samples = read_samples(path, variant, 0, load([path]).evals)
     if samples is None:
@@ -47,7 +46,9 @@ def main() -> None:
         for row in range(PROMPTS):
             axis = axes[row, column]
             axis.imshow(pictures[row], interpolation="nearest")
-            axis.set_xlabel(f"{scores[row]:.1f}", fontsize=8, labelpad=2)
+            for image, score in enumerate(scores[row]):
+                place = (image + 0.5) / len(scores[row])
+                axis.text(place, -0.06, f"{score:.1f}", fontsize=8, ha="center", va="top", transform=axis.transAxes)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
             text = axes[row, 0]

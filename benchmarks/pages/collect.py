@@ -1,4 +1,4 @@
-"""Puts the finished runs of a sweep among the reference results: the records, and a few sample grids.
+"""Puts the finished runs of a sweep among the reference results: the records, a few sample grids, and what two trained.
 
     python -m rfbench_benchmarks.pages.collect SWEPT [results/reference]
 
@@ -11,11 +11,15 @@ import shutil
 import sys
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file, save_file
+
 from rfbench.records.format import RunRecord
 from rfbench.running.folder import RECORDS, RunFolder
 from rfbench.suite.loading import suite_names
 
 MEGABYTES = 30
+WITH_WEIGHTS = {("large-shapes", "prdp", 4), ("large-shapes", "ddpo", 4)}  # suite, variant, seed: to draw from at once
 
 
 def collect(swept: Path, results: Path) -> list[Path]:
@@ -38,6 +42,8 @@ def collect(swept: Path, results: Path) -> list[Path]:
         for picture in _kept_samples(run, run_file.parent / "samples"):
             (folder / "samples").mkdir(exist_ok=True)
             shutil.copyfile(picture, folder / "samples" / picture.name)
+        if (run.suite["name"], run.variant, run.seed) in WITH_WEIGHTS:
+            _halve(source.weights, target.weights)
         written.append(folder)
     return written
 
@@ -48,7 +54,16 @@ def _kept_samples(run: RunRecord, samples: Path) -> list[Path]:
         return []
     epochs = sorted({int(path.name.split("-")[1]) for path in samples.glob("epoch-*.png")})
     kept = {epochs[0], epochs[len(epochs) // 2], epochs[-1]} if epochs else set()
-    return [samples / "index.json", *(p for p in samples.glob("epoch-*.png") if int(p.name.split("-")[1]) in kept)]
+    return [samples / "index.json", *(p for p in samples.glob("epoch-*") if int(p.name.split("-")[1]) in kept)]
+
+
+def _halve(weights: Path, target: Path) -> None:
+    """The trained weights in 16 bits, as the base model ships: half the size, and the same pictures to a grey level."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(weights, target)
+    for file in target.rglob("*.safetensors"):
+        halved = {name: tensor.to(torch.float16).contiguous() for name, tensor in load_file(file).items()}
+        save_file(halved, file, metadata={"format": "pt"})
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ refused, and so is a key that is missing, or of another name.
 | `evals.jsonl` | a line per evaluation, evaluation set and measure |
 | `quick.jsonl`, `final.jsonl` | the same of `rfbench evaluate` and `calibrate` |
 | `quick.json`, `final.json` | what those were made with |
-| `samples/` | grids of images at each evaluation, and `index.json`, their prompts |
+| `samples/` | grids of images at each evaluation, the training reward of their tiles, and `index.json`, their prompts |
 | `checkpoints/` | what `--resume` goes on from; they name whose they are, and cannot run code when loaded |
 | `weights/` | what was trained, as its own library loads it |
 | `trackers/` | event files of TensorBoard or Weights & Biases |

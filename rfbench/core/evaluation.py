@@ -41,7 +41,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class SetResult:
-    """One prompt set's evaluation: per-prompt means by measure, and the grid's images."""
+    """One prompt set's evaluation: per-prompt means by measure, and the grid's images with their training reward."""
 
     name: str
     seen: bool
@@ -49,6 +49,8 @@ class SetResult:
     per_prompt: dict[str, Tensor]  # (prompts,) each
     spreads: dict[str, Spread]  # of the measures of single images
     grid: Tensor  # (grid prompts, grid images, 3, H, W) uint8
+    scored_by: str  # the first training reward
+    grid_scores: Tensor  # (grid prompts, grid images), of that reward
 
 
 class Evaluator:
@@ -150,7 +152,9 @@ class Evaluator:
             diversity[share.start : share.stop] = torch.tensor(pictures.diversity)
             per_prompt["diversity"] = self._processes.sum(diversity)
         grid = self._processes.sum(pictures.grid(len(prompts))).to(torch.uint8)
-        return SetResult(name, settings.seen, len(prompts) * copies, per_prompt, spreads, grid)
+        by = next(judge.name for judge in self._judges if judge.role == "training")
+        grid_scores = measures[by].view(len(prompts), copies)[: grid.shape[0], : grid.shape[1]]
+        return SetResult(name, settings.seen, len(prompts) * copies, per_prompt, spreads, grid, by, grid_scores)
 
     def _sample(self, name: str, images: range, batch: Batch) -> tuple[Tensor, Tensor]:
         """x_0 ``(m, ...)`` and the KL of the objective's steps in nats ``(m,)``."""

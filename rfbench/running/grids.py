@@ -1,4 +1,4 @@
-"""Sample images: one fixed grid per evaluation and prompt set, prompts down the rows."""
+"""Sample images: one fixed grid per evaluation and prompt set, prompts down the rows, and the score of each tile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from rfbench.files import write_atomically
 
 
 def save(folder: Path, epoch: int, results: list[SetResult], prompts: dict[str, list[str]]) -> None:
-    """Writes ``epoch-<n>-<set>.png`` for every set, and ``index.json`` with the prompts of the rows."""
+    """Writes ``epoch-<n>-<set>.png`` for every set, and ``index.json`` with the prompts of the rows.
+
+    Beside each picture, as ``.json``, the training reward of its tiles, row by row.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     index = {
         "prompts": {result.name: prompts[result.name][: len(result.grid)] for result in results},
@@ -22,7 +25,15 @@ def save(folder: Path, epoch: int, results: list[SetResult], prompts: dict[str, 
     }
     write_atomically(folder / "index.json", json.dumps(index, indent=2).encode())
     for result in results:
-        picture(result.grid).save(folder / f"epoch-{epoch:04d}-{result.name}.png")
+        path = folder / f"epoch-{epoch:04d}-{result.name}.png"
+        picture(result.grid).save(path)
+        write_scores(path, result.scored_by, result.grid_scores)
+
+
+def write_scores(picture: Path, measure: str, scores: torch.Tensor) -> None:
+    """The scores ``(rows, columns)`` of a grid's tiles, beside it."""
+    rows = [[float(f"{value:.5g}") for value in row] for row in scores.tolist()]
+    write_atomically(picture.with_suffix(".json"), json.dumps({"measure": measure, "scores": rows}).encode())
 
 
 def picture(grid: torch.Tensor) -> Image.Image:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from rfbench.report import load
@@ -90,10 +92,30 @@ def test_a_run_with_other_prompts_is_not_put_beside(tmp_path: Path) -> None:
 def test_each_prompt_has_its_recorded_score(tmp_path: Path) -> None:
     write_samples(write_run(tmp_path, curve=(1.0, 2.0, 3.0, 4.0, 5.0), per_prompt=(-0.5, 0.25, 9.0)))
     seen = gallery(tmp_path).sets[0]
-    assert seen.scores["base model"] == {0: [0.5, 1.25]}  # the grid has the first two of three prompts
-    assert seen.scores["prdp"][20] == [4.5, 5.25]
-    assert seen.columns[1]["scores"][-1] == ["4.500", "5.250"]
+    assert seen.scores["base model"] == {0: [[0.5], [1.25]]}  # the grid has the first two of three prompts
+    assert seen.scores["prdp"][20] == [[4.5], [5.25]]
+    assert seen.columns[1]["scores"][-1] == [["4.500"], ["5.250"]]
     assert seen.note == "Scores: preference, mean of the prompt's 30 images, of which 2 are shown."
+
+
+def test_each_tile_has_its_score_where_the_run_recorded_them(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, per_prompt=(-0.5, 0.25, 9.0))
+    write_samples(folder)
+    scores = {"measure": "preference", "scores": [[1.5, 2.5], [3.0, 4.0]]}
+    (folder / "samples" / "epoch-0020-seen.json").write_text(json.dumps(scores))
+    seen = gallery(tmp_path).sets[0]
+    assert seen.scores["prdp"][20] == [[1.5, 2.5], [3.0, 4.0]]
+    assert seen.columns[1]["scores"][-1] == [["1.500", "2.500"], ["3.000", "4.000"]]
+
+
+@pytest.mark.parametrize(
+    "scores", ["", "[]", "{}", '{"measure": "m", "scores": [[1, 2]]}', '{"measure": "m", "scores": [[NaN], [1]]}']
+)
+def test_scores_that_do_not_fit_the_grid_are_not_shown(tmp_path: Path, scores: str) -> None:
+    folder = write_run(tmp_path, per_prompt=())
+    write_samples(folder)
+    (folder / "samples" / "epoch-0020-seen.json").write_text(scores)
+    assert gallery(tmp_path).sets[0].scores["prdp"][20] == []
 
 
 def test_a_run_without_scores_per_prompt_has_none(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Sample images for the page: the same prompts and noise down the rows, base and algorithms across, through the epochs.
 
 A run saves one grid per evaluation and prompt set (`samples/epoch-0005-seen.png`, prompts down, noise across). The page
-shows one run per algorithm, the base model first and then the one that ends best, each prompt with its score. Each grid
+shows one run per algorithm, the base model first and then the one that ends best, each tile with its score. Each grid
 becomes one small picture, cut to the rows and columns shown; the page's cells are windows onto it. Steps of `LEVELS`
 are taken until the whole fits `BUDGET`, and what was left out is said.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,14 @@ FILE = re.compile(r"epoch-(\d+)-(.+)\.png")
 
 
 class Scores(NamedTuple):
-    """One evaluation's `values`, the mean of each prompt's `images`; the prompts are those of the grid, and more."""
+    """What one evaluation scored: for each prompt a value per tile, or one value, the mean of its `images`.
+
+    The prompts are those of the grid, or more.
+    """
 
     measure: str
     images: int
-    values: list[float]
+    values: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Samples:
 class PromptSet:
     """One gallery: `pictures[column][epoch]` is a data URI; the column "base model" has epoch 0 alone.
 
-    `scores[column][epoch]` has the mean reward of each prompt's images, where it was recorded; `note` says of which.
+    `scores[column][epoch]` has the rewards of each prompt, where they were recorded (`Scores`); `note` says of what.
     """
 
     name: str
@@ -61,18 +65,23 @@ class PromptSet:
     images_per_prompt: int
     pixelated: bool
     pictures: dict[str, dict[int, str]]
-    scores: dict[str, dict[int, list[float]]]
+    scores: dict[str, dict[int, list[list[float]]]]
     note: str
 
     @property
     def columns(self) -> list[dict[str, list[Any]]]:
         """What the page's script needs of each column: its epochs, their pictures and their scores."""
-        digits = decimals([pl.Series(row) for of in self.scores.values() for row in of.values() if row])
+        digits = decimals(
+            [pl.Series(row) for of in self.scores.values() for rows in of.values() for row in rows if row]
+        )
         return [
             {
                 "epochs": list(own),
                 "pictures": list(own.values()),
-                "scores": [[f"{s:.{digits}f}" for s in self.scores.get(column, {}).get(epoch, [])] for epoch in own],
+                "scores": [
+                    [[f"{s:.{digits}f}" for s in row] for row in self.scores.get(column, {}).get(epoch, [])]
+                    for epoch in own
+                ],
             }
             for column, own in self.pictures.items()
         ]
@@ -135,7 +144,24 @@ def read_samples(run: Path, algorithm: str, seed: int, evals: pl.DataFrame) -> S
         match = FILE.fullmatch(path.name)
         if match and match[2] in prompts:
             files.setdefault(match[2], {})[int(match[1])] = path
-    return Samples(algorithm, seed, prompts, tile, files, _scores(evals)) if files and tile > 0 else None
+    scores = _scores(evals)
+    for name, pictures in files.items():
+        for epoch, picture in pictures.items():
+            if (tiles := _tile_scores(picture, len(prompts[name]))) is not None:
+                scores.setdefault(name, {})[epoch] = tiles
+    return Samples(algorithm, seed, prompts, tile, files, scores) if files and tile > 0 else None
+
+
+def _tile_scores(picture: Path, prompts: int) -> Scores | None:
+    """The scores beside a grid; None where there are none that fit it."""
+    try:
+        found = json.loads(picture.with_suffix(".json").read_bytes())
+        values = [[float(value) for value in row] for row in found["scores"]]
+        measure = str(found["measure"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    fits = len(values) == prompts and all(math.isfinite(value) for row in values for value in row)
+    return Scores(measure, 1, values) if fits else None
 
 
 def _scores(evals: pl.DataFrame) -> dict[str, dict[int, Scores]]:
@@ -147,7 +173,9 @@ def _scores(evals: pl.DataFrame) -> dict[str, dict[int, Scores]]:
     for row in trained.filter(measure=trained["measure"][0]).iter_rows(named=True):
         values = row["per_prompt"] or []
         images = row["images"] // len(values) if values else 0
-        found.setdefault(row["evaluation_set"], {})[row["epoch"]] = Scores(row["measure"], images, values)
+        found.setdefault(row["evaluation_set"], {})[row["epoch"]] = Scores(
+            row["measure"], images, [[value] for value in values]
+        )
     return found
 
 
@@ -178,7 +206,7 @@ def _prompt_set(name: str, samples: list[Samples], epochs: list[int], rows: int,
     """Runs whose prompts or tiles differ from the first run's are left out: their rows would not be the same."""
     first = next(s for s in samples if name in s.files)
     pictures: dict[str, dict[int, str]] = {}
-    scores: dict[str, dict[int, list[float]]] = {}
+    scores: dict[str, dict[int, list[list[float]]]] = {}
     prompts = [shorten(prompt) for prompt in first.prompts[name][:rows]]
     across = columns
     for s in samples:

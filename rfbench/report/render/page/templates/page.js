@@ -58,7 +58,8 @@ for (const gallery of document.querySelectorAll(".gallery")) {
       const index = at === undefined ? 0 : own.epochs.indexOf(at);
       table.style.setProperty(`--picture-${place}`, `url("${column.pictures[index]}")`);
       [...table.tBodies[0].rows].forEach((row, prompt) => {
-        row.cells[place + 1].querySelector(".score").textContent = column.scores[index]?.[prompt] ?? "";
+        const scores = column.scores[index]?.[prompt] ?? [];
+        row.cells[place + 1].querySelectorAll(".score").forEach((score, tile) => { score.textContent = scores[tile] ?? ""; });
       });
     });
   };

@@ -31,7 +31,7 @@ def exit_code_of(function: Callable[..., None], *arguments: Any) -> int | None:
 
 
 def on_processes(
-    count: int, function: Callable[..., Any], *arguments: Any, seconds: float = 120
+    count: int, function: Callable[..., Any], *arguments: Any, seconds: float = 600
 ) -> list[Result | None]:
     """What ``function(rank, *arguments)`` gave on each of ``count`` processes; None of one that had to be ended."""
     with socket.socket() as free:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -54,7 +53,8 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([environment / "bin" / "python", "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True)
     (site_packages,) = environment.glob("lib/python*/site-packages")
     # a path in a .pth file is not searched for .pth files itself, so an editable rfbench stays invisible
-    (site_packages / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"])
+    borrowed = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    (site_packages / "borrowed.pth").write_text("\n".join(borrowed))
     return environment
 
 

@@ -50,7 +50,7 @@ def rfbench(rank: int, command: list[str], logs: Path) -> int:
 def together(processes: int, command: list[str], logs: Path) -> Ended:
     """Runs `rfbench` in several processes at once, joined by gloo as under torchrun."""
     logs.mkdir(parents=True, exist_ok=True)
-    results = on_processes(processes, rfbench, command, logs, seconds=300)
+    results = on_processes(processes, rfbench, command, logs)
     errors = "".join(path.read_text() for path in sorted(logs.glob("*.txt")))
     return Ended([result and result[1] for result in results], errors)
 
@@ -59,7 +59,7 @@ def torchrun(processes: int, *command: str) -> subprocess.CompletedProcess[str]:
     command = ("torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *command)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", *command], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", *command], env=environment, capture_output=True, text=True, timeout=600
     )
 
 

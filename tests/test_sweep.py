@@ -83,7 +83,7 @@ def test_an_interrupted_sweep_interrupts_its_runs_and_goes_on_when_it_is_given_a
     while process.poll() is None and not (run_file.exists() and json.loads(run_file.read_text())["epoch"] > 0):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 130
+    assert process.wait(600) == 130
     interrupted = json.loads(run_file.read_text())
     assert interrupted["status"] == "interrupted"
     assert 0 < interrupted["epoch"] < 12

@@ -8,12 +8,29 @@ from typing import Any
 
 import pytest
 
+import rfbench
+
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "tutorial.ipynb"
+SMALLER = {  # than the notebook's own six runs, which take ten minutes
+    "epochs": 2,
+    "evaluation.every": 1,
+    "sampler.num_steps": 3,
+    "sampler.skip_last_steps": 1,
+    "budget.reward_queries_per_epoch": 16,
+    "evaluation.sets.seen.num_prompts": 2,
+    "evaluation.sets.unseen.num_prompts": 2,
+}
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_cells_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = rfbench.run
+
+    def smaller_run(*arguments: Any, overrides: dict[str, Any], **options: Any) -> rfbench.Result:
+        return run(*arguments, overrides=overrides | SMALLER, **options)
+
+    monkeypatch.setattr(rfbench, "run", smaller_run)
     monkeypatch.chdir(tmp_path)
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     names: dict[str, Any] = {"__name__": "__main__"}

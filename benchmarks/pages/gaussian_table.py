@@ -99,7 +99,7 @@ class GaussianRun:
             return 1 - float(end / start)
 
         own_optimum = closed_forms.optimal_shifts(chain, directions, own_beta)
-        return share(model.mean_shifts(policy), own_beta), share(own_optimum, beta)
+        return share(model.mean_shifts(schedule), own_beta), share(own_optimum, beta)
 
 
 def run(label: str, seed: int, root: Path, overrides: Sequence[str] = ()) -> GaussianRun:

@@ -164,7 +164,7 @@ def test_the_prompt_cache_is_bounded_and_changes_nothing(folders: dict[str, Path
         return encode(prompt)
 
     model.encode = count  # type: ignore[method-assign]
-    cache = PromptEncoder(model.encode, capacity_bytes=2 * one)
+    cache = PromptEncoder(model.encode, model.unconditional, capacity_bytes=2 * one)
     first = cache(["a cat", "a dog", "a cat"])
     assert encoded == ["a cat", "a dog"]
     cache(["an ant"])  # "a dog" has waited longest

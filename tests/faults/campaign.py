@@ -1,0 +1,116 @@
+"""The kinds of faults, their trials, and the table of what held."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults import bad_input, clock, damage, disk, folders, kills, plugins, stopping, writers
+from tests.faults.trial import Broken, Trial, Void
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault, and how many trials the campaign makes of it."""
+
+    what: str
+    trials: int
+    function: Callable[[Trial], None]
+
+
+KINDS = {
+    "kill": Kind("kill -9 of a run and of its resumes", 120, kills.kill_run),
+    "kill-overwrite": Kind("kill -9 of a run that starts over", 20, kills.kill_overwrite),
+    "kill-evaluate": Kind("kill -9 of evaluate", 20, kills.kill_evaluate),
+    "kill-calibrate": Kind("kill -9 of calibrate", 15, kills.kill_calibrate),
+    "kill-export": Kind("kill -9 of export", 20, kills.kill_export),
+    "kill-two": Kind("kill -9 of one of two processes, or of both", 20, kills.kill_one_of_two),
+    "kill-sweep": Kind("kill -9 of a sweep", 5, kills.kill_sweep),
+    "stop": Kind("SIGINT, SIGTERM, SIGHUP, SIGUSR2", 30, stopping.stop),
+    "disk-limit": Kind("a file that does not fit", 20, disk.limited_files),
+    "disk-full": Kind("a full disk", 20, disk.full_disk),
+    "damage-resume": Kind("files damaged or foreign, then a resume", 60, damage.resume),
+    "damage-read": Kind("files damaged or foreign, then a command that reads", 60, damage.read),
+    "plugin-refused": Kind("plugins that give what cannot be right", 40, plugins.refused),
+    "plugin-harmless": Kind("plugins that change what must not matter", 15, plugins.harmless),
+    "plugin-hangs": Kind("rewards that never answer", 8, plugins.hangs),
+    "writers": Kind("two writers at once", 25, writers.two_writers),
+    "clock": Kind("a clock that jumps", 15, clock.jumping_clock),
+    "flags": Kind("arguments of nonsense", 80, bad_input.flags),
+    "settings": Kind("settings of nonsense", 60, bad_input.settings),
+    "suites": Kind("suite files changed at random", 60, bad_input.suites),
+    "prompts": Kind("prompt files of anything", 40, bad_input.prompts),
+    "folders": Kind("folders of results with anything in them", 40, folders.results),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended; ``broke`` says what rfbench did instead of holding, ``void`` why it could not be made."""
+
+    kind: str
+    seed: int
+    broke: str | None = None
+    void: str | None = None
+
+
+def campaign(
+    kinds: Sequence[str], folder: Path, seeds: Sequence[int] | None = None, trials: int | None = None
+) -> list[Outcome]:
+    """Trials of each kind: with these seeds, or from 0 on. What broke is told at once, with the line that repeats it."""
+    outcomes = []
+    for name in kinds:
+        for seed in seeds if seeds is not None else range(KINDS[name].trials if trials is None else trials):
+            outcome = attempt(name, seed, folder, keep=seeds is not None)
+            outcomes.append(outcome)
+            if outcome.broke:
+                print(f"broke: python -m tests.faults --kind {name} --seed {seed}\n  {outcome.broke}", flush=True)
+        print(
+            f"{name}: {len([o for o in outcomes if o.kind == name and not o.broke])} held", file=sys.stderr, flush=True
+        )
+    return outcomes
+
+
+def attempt(name: str, seed: int, folder: Path, keep: bool = False) -> Outcome:
+    """One trial."""
+    (folder / "shared").mkdir(parents=True, exist_ok=True)
+    own = folder / f"{name}-{seed}"
+    own.mkdir()
+    trial = Trial(name, seed, own, folder / "shared")
+    try:
+        KINDS[name].function(trial)
+    except Void as error:
+        outcome = Outcome(name, seed, void=str(error))
+    except Broken as error:
+        outcome = Outcome(name, seed, broke="\n  ".join([*trial.steps, str(error)]))
+    except Exception:
+        outcome = Outcome(name, seed, broke="\n  ".join([*trial.steps, traceback.format_exc()]))
+    else:
+        outcome = Outcome(name, seed)
+    if keep:
+        print("\n".join(trial.steps))
+    elif not outcome.broke:
+        shutil.rmtree(own, ignore_errors=True)
+    return outcome
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Tried, held and broke, kind by kind, as Markdown."""
+    lines = ["| fault | tried | held | broke | seeds |", "|---|---:|---:|---:|---|"]
+    for name in dict.fromkeys(outcome.kind for outcome in outcomes):
+        made = [outcome for outcome in outcomes if outcome.kind == name and outcome.void is None]
+        broke = [outcome for outcome in made if outcome.broke]
+        seeds = [outcome.seed for outcome in outcomes if outcome.kind == name]
+        spread = f"{min(seeds)}-{max(seeds)}" if len(seeds) > 1 else str(seeds[0])
+        void = next((f"; not made here: {o.void}" for o in outcomes if o.kind == name and o.void), "")
+        lines.append(
+            f"| {KINDS[name].what}{void} | {len(made)} | {len(made) - len(broke)} | {len(broke)} | `{name}` {spread} |"
+        )
+    tried = [outcome for outcome in outcomes if outcome.void is None]
+    broke_in_all = sum(outcome.broke is not None for outcome in tried)
+    lines.append(f"| in all | {len(tried)} | {len(tried) - broke_in_all} | {broke_in_all} | |")
+    return "\n".join(lines)

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 
 from rfbench.core.model import Model
 from rfbench.errors import FILE_ERRORS, ExhaustedError, InputError, file_error
+from rfbench.names import check_name
 from rfbench.planning.plan import make_outline
 from rfbench.running import checkpoint, failures
 from rfbench.running.folder import RunFolder
 from rfbench.suite.loading import load_suite, suite_of
-from rfbench.suite.settings import check_name
 from rfbench.sweeps.jobs import make_jobs
 from tests.test_cli import rfbench
 

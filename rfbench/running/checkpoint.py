@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rfbench.errors import DamagedFileError, InputError
-from rfbench.files import sha256, sync, verify
+from rfbench.files import sha256, verify, whole_folder
 from rfbench.records.format import FORMAT, RunRecord
 from rfbench.records.identity import Planned, suite_hash, variant_hash
 from rfbench.running import failures
+from rfbench.running.folder import remove_checkpoints
 
 CONTENT = ("weights.safetensors", "state.pt")
 
@@ -67,11 +66,7 @@ class Owner:
 def save(folder: Path, checkpoint: Checkpoint, owner: Owner) -> Path:
     """Writes ``folder/epoch-<n>`` and then removes older checkpoints; a full disk leaves them as they are."""
     final = folder / f"epoch-{checkpoint.epoch:06d}"
-    temporary = folder / f".{final.name}.tmp"
-    for leftover in (temporary, final):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    with failures.writing(temporary):
+    with whole_folder(final) as temporary, failures.writing(temporary):
         save_file(
             {name: value.contiguous() for name, value in checkpoint.weights.items()}, temporary / "weights.safetensors"
         )
@@ -84,13 +79,7 @@ def save(folder: Path, checkpoint: Checkpoint, owner: Owner) -> Path:
             "sha256": {name: sha256(temporary / name) for name in CONTENT},
         }
         (temporary / "manifest.json").write_text(json.dumps(manifest | {"checksum": _checksum(manifest)}, indent=2))
-        for path in temporary.iterdir():
-            sync(path)
-    os.rename(temporary, final)
-    sync(folder)
-    for other in (*folder.glob("epoch-*"), *folder.glob(".epoch-*.tmp")):  # whatever else is there is not ours
-        if other != final and other.is_dir():
-            shutil.rmtree(other)
+    remove_checkpoints(folder, but=final)
     return final
 
 

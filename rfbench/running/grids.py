@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def save(folder: Path, epoch: int, results: list[SetResult], prompts: dict[str, 
     }
     write_atomically(folder / "index.json", json.dumps(index, indent=2).encode())
     for result in results:
-        picture(result.grid).save(folder / f"epoch-{epoch:04d}-{result.name}.png")
+        png = io.BytesIO()
+        picture(result.grid).save(png, "PNG")
+        write_atomically(folder / f"epoch-{epoch:04d}-{result.name}.png", png.getvalue())
 
 
 def picture(grid: torch.Tensor) -> Image.Image:

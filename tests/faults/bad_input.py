@@ -11,11 +11,12 @@ from tests.faults.runs import pictures
 from tests.faults.trial import Broken, Trial
 
 NASTY = (
-    "", " ", "-1", "0", "1", "-0.0", "1e999", "1e-320", "nan", "inf", "-inf", "true", "none", "null", "9" * 400, "1_0",
-    "0x10", "[]", "{}", "[[[[", "{a=", "[" * 3000, "'", '"', "\\", "../../..", "/", "/dev/null", "/dev/zero", "/proc/self/mem",
-    ".", "..", "~", "$(id)", "`id`", "; id", "%s%n", "{0}", "{{7*7}}", "=1+1", "@x", "<b>", "[/red]", "[bold]", "\x1b[31m",
-    "\u202eabc", "日本語", "e\u0301", "\udc80", "a" * 5000, "-", "--", "--help", "-x", "prdp", "PRDP", "prdp,ddpo", "1-2-3",
-    "5-0", "0-99999999", "1,,2", "None", "cuda", "tpu", "cuda:99", "fp8", "2026-01-01", "[1,2,3]", "{name='prdp'}", "*", "?",
+    "", " ", "-1", "0", "1", "-0.0", "1e999", "1e-320", "nan", "inf", "-inf", "true", "none", "null", "9" * 400,
+    "1_0", "0x10", "[]", "{}", "[[[[", "{a=", "[" * 3000, "'", '"', "\\", "../../..", "/", "/dev/null", "/dev/zero",
+    "/proc/self/mem", ".", "..", "~", "$(id)", "`id`", "; id", "%s%n", "{0}", "{{7*7}}", "=1+1", "@x", "<b>", "[/red]",
+    "[bold]", "\x1b[31m", "\u202eabc", "日本語", "e\u0301", "\udc80", "a" * 5000, "-", "--", "--help", "-x", "prdp",
+    "PRDP", "prdp,ddpo", "1-2-3", "5-0", "0-99999999", "1,,2", "None", "cuda", "tpu", "cuda:99", "fp8", "2026-01-01",
+    "[1,2,3]", "{name='prdp'}", "*", "?",
 )  # fmt: skip
 COMMANDS = (
     ["run", "prdp", "--suite", "optimum-gaussian", "--out", "out", "--dry-run"],

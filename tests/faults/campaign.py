@@ -54,6 +54,7 @@ class Outcome:
 
     kind: str
     seed: int
+    kills: int = 0
     broke: str | None = None
     void: str | None = None
 
@@ -61,7 +62,7 @@ class Outcome:
 def campaign(
     kinds: Sequence[str], folder: Path, seeds: Sequence[int] | None = None, trials: int | None = None
 ) -> list[Outcome]:
-    """Trials of each kind: with these seeds, or from 0 on. What broke is told at once, with the line that repeats it."""
+    """Trials of each kind, with these seeds or from 0 on; what breaks is told at once, with what repeats it."""
     outcomes = []
     for name in kinds:
         for seed in seeds if seeds is not None else range(KINDS[name].trials if trials is None else trials):
@@ -81,16 +82,16 @@ def attempt(name: str, seed: int, folder: Path, keep: bool = False) -> Outcome:
     own = folder / f"{name}-{seed}"
     own.mkdir()
     trial = Trial(name, seed, own, folder / "shared")
+    broke = void = None
     try:
         KINDS[name].function(trial)
     except Void as error:
-        outcome = Outcome(name, seed, void=str(error))
+        void = str(error)
     except Broken as error:
-        outcome = Outcome(name, seed, broke="\n  ".join([*trial.steps, str(error)]))
-    except Exception:
-        outcome = Outcome(name, seed, broke="\n  ".join([*trial.steps, traceback.format_exc()]))
-    else:
-        outcome = Outcome(name, seed)
+        broke = "\n  ".join([*trial.steps, str(error)])
+    except Exception:  # also of the campaign itself, which must not be taken for holding
+        broke = "\n  ".join([*trial.steps, traceback.format_exc()])
+    outcome = Outcome(name, seed, trial.kills, broke, void)
     if keep:
         print("\n".join(trial.steps))
     elif not outcome.broke:
@@ -100,17 +101,16 @@ def attempt(name: str, seed: int, folder: Path, keep: bool = False) -> Outcome:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """Tried, held and broke, kind by kind, as Markdown."""
-    lines = ["| fault | tried | held | broke | seeds |", "|---|---:|---:|---:|---|"]
+    lines = ["| fault | tried | kills | held | broke | kind and seeds |", "|---|---:|---:|---:|---:|---|"]
     for name in dict.fromkeys(outcome.kind for outcome in outcomes):
-        made = [outcome for outcome in outcomes if outcome.kind == name and outcome.void is None]
-        broke = [outcome for outcome in made if outcome.broke]
-        seeds = [outcome.seed for outcome in outcomes if outcome.kind == name]
-        spread = f"{min(seeds)}-{max(seeds)}" if len(seeds) > 1 else str(seeds[0])
-        void = next((f"; not made here: {o.void}" for o in outcomes if o.kind == name and o.void), "")
-        lines.append(
-            f"| {KINDS[name].what}{void} | {len(made)} | {len(made) - len(broke)} | {len(broke)} | `{name}` {spread} |"
-        )
-    tried = [outcome for outcome in outcomes if outcome.void is None]
-    broke_in_all = sum(outcome.broke is not None for outcome in tried)
-    lines.append(f"| in all | {len(tried)} | {len(tried) - broke_in_all} | {broke_in_all} | |")
-    return "\n".join(lines)
+        of_kind = [outcome for outcome in outcomes if outcome.kind == name]
+        seeds = [outcome.seed for outcome in of_kind]
+        void = next((f"; not made here: {outcome.void}" for outcome in of_kind if outcome.void), "")
+        lines.append(_row(f"{KINDS[name].what}{void}", of_kind, f"`{name}` {min(seeds)}-{max(seeds)}"))
+    return "\n".join([*lines, _row("in all", outcomes, "")])
+
+
+def _row(what: str, outcomes: Sequence[Outcome], seeds: str) -> str:
+    made = [outcome for outcome in outcomes if outcome.void is None]
+    broke, kills = sum(outcome.broke is not None for outcome in made), sum(outcome.kills for outcome in made)
+    return f"| {what} | {len(made)} | {kills or ''} | {len(made) - broke} | {broke} | {seeds} |"

@@ -86,6 +86,7 @@ def kill_one_of_two(trial: Trial) -> None:
     victims: Sequence[int] = trial.random.choice([(0,), (1,), (0, 1)])
     trial.steps.append(f"two processes: {training.command('out')}; killed {victims}: {kill}")
     results = on_two(training.command("out"), trial.folder, {rank: kill for rank in victims})
+    trial.kills += sum(result.code == -signal.SIGKILL for result in results)
     for rank, result in enumerate(results):
         require_proper(result, *([signal.SIGKILL] if rank in victims else []))
     if any(result.code != 0 for result in results):
@@ -107,7 +108,7 @@ def kill_sweep(trial: Trial) -> None:
     sweep = Running(command, trial.folder)
     time.sleep(seconds)
     sweep.send(signal.SIGKILL)
-    require_proper(sweep.end(), signal.SIGKILL)
+    trial.kills += require_proper(sweep.end(), signal.SIGKILL).code == -signal.SIGKILL
     _wait_for_the_runs(trial.folder / "out")
     trial.done(command)
     for training in trainings:
@@ -150,9 +151,7 @@ def _recorded(folder: Path) -> bool:
 
 
 def _kill(trial: Trial, command: Sequence[str | Path], length: Length) -> Result:
-    kill = moment(trial.random, length)
-    trial.steps.append(f"rfbench {' '.join(map(str, command))}; killed: {kill[0].__name__}{kill[1]}")
-    return require_proper(run(command, trial.folder, kill), signal.SIGKILL)
+    return trial.rfbench_killed(command, moment(trial.random, length))
 
 
 def _until_done(trial: Trial, command: Sequence[str | Path], length: Length, times: int) -> None:

@@ -139,7 +139,7 @@ def harmless(trial: Trial) -> None:
 
 
 def hangs(trial: Trial) -> None:
-    """A reward that never answers: in worker threads it is given up; anywhere, the run can be ended and gone on with."""
+    """A reward that never answers: in worker threads it is given up; anywhere, the run can be ended."""
     call = trial.random.randint(1, LAST_CALL)
     plugin = REWARD.format(call=call, harm="time.sleep(10000)")
     if trial.random.random() < 0.5:

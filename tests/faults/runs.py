@@ -1,4 +1,4 @@
-"""The runs of the campaign: whole ones in a second, on the analytic world or on a tiny pipeline of diffusers' format."""
+"""The runs of the campaign, a second long: on the analytic world, or on a tiny pipeline in diffusers' format."""
 
 from __future__ import annotations
 

@@ -1,22 +1,32 @@
 """What the server of forked commands imports: whatever a command on the campaign's suites would."""
 
-import rfbench.cli
-import rfbench.inference.calibrate
-import rfbench.inference.evaluate
-import rfbench.inference.generate
-import rfbench.models.stable_diffusion
-import rfbench.prompts.files
-import rfbench.report
-import rfbench.rewards.jpeg
-import rfbench.rewards.workers
-import rfbench.running.trainer
-import rfbench.sweeps.local
-import rfbench.worlds.gaussian.model
-import rfbench.worlds.gaussian.prompts
-import rfbench.worlds.gaussian.reward
-import rfbench.worlds.shapes.model
-import tests.faults.moments
+from __future__ import annotations
+
+from importlib import import_module
+
 from rfbench.plugins import registry
 
+for module in (
+    "rfbench.cli",
+    "rfbench.doctor.diagnosis",
+    "rfbench.inference.calibrate",
+    "rfbench.inference.evaluate",
+    "rfbench.inference.generate",
+    "rfbench.models.stable_diffusion",
+    "rfbench.prompts.files",
+    "rfbench.report",
+    "rfbench.rewards.jpeg",
+    "rfbench.rewards.workers",
+    "rfbench.running.trainer",
+    "rfbench.sweeps.local",
+    "rfbench.worlds.gaussian.model",
+    "rfbench.worlds.gaussian.prompts",
+    "rfbench.worlds.gaussian.reward",
+    "tests.faults.clock",
+    "tests.faults.damage",
+    "tests.faults.disk",
+    "tests.faults.moments",
+):
+    import_module(module)
 for name in registry.names("algorithms"):
     registry.find("algorithms", name)

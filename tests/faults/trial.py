@@ -34,6 +34,7 @@ class Trial:
         folder: an empty folder of its own.
         shared: a folder of all trials of a campaign, for what is made once.
         steps: what was done so far, for whoever repeats it.
+        kills: how often a command was killed.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Trial:
     folder: Path
     shared: Path
     steps: list[str] = field(default_factory=list)
+    kills: int = 0
 
     @cached_property
     def random(self) -> random.Random:
@@ -65,7 +67,9 @@ class Trial:
     def rfbench_killed(self, arguments: Sequence[str | Path], *before: Before) -> Result:
         """A command that something in ``before`` may kill."""
         self.steps.append(f"rfbench {' '.join(map(str, arguments))[:400]}; {before}")
-        return require_proper(run(arguments, self.folder, *before), signal.SIGKILL)
+        result = require_proper(run(arguments, self.folder, *before), signal.SIGKILL)
+        self.kills += result.code == -signal.SIGKILL
+        return result
 
     def done(self, arguments: Sequence[str | Path], *before: Before) -> Result:
         """A command that must do what it was asked to."""

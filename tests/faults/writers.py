@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from pathlib import Path
 
 from tests.faults import runs
 from tests.faults.commands import Running

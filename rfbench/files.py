@@ -12,12 +12,14 @@ from pathlib import Path
 from rfbench.errors import DamagedFileError
 
 
-def sha256(path: Path) -> str:
-    """The checksum of one file's content."""
+def sha256(path: Path, size: int | None = None) -> str:
+    """The checksum of one file's content, or of its first ``size`` bytes."""
+    left = path.stat().st_size if size is None else size
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
+        while block := file.read(min(left, 1 << 20)):
             digest.update(block)
+            left -= len(block)
     return digest.hexdigest()
 
 
@@ -31,9 +33,9 @@ def sha256_of_all(paths: Iterable[Path]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def verify(path: Path, expected: str) -> None:
-    """A ``DamagedFileError`` with both checksums when ``path`` is not what was written."""
-    actual = sha256(path) if path.exists() else "no file"
+def verify(path: Path, expected: str, size: int | None = None) -> None:
+    """A ``DamagedFileError`` with both checksums where ``path``, up to byte ``size``, is not what was written."""
+    actual = sha256(path, size) if path.exists() else "no file"
     if actual != expected:
         raise DamagedFileError(
             f"{path} is damaged: sha256 is {actual}, expected {expected}; "

@@ -89,7 +89,7 @@ def test_torch_saves_word_for_a_full_disk_is_known(tmp_path: Path) -> None:
 
 def test_a_checkpoint_removes_older_ones_and_nothing_else(tmp_path: Path) -> None:
     owner = checkpoint.Owner("suite", "prdp", "variant", 0)
-    saved = [checkpoint.Checkpoint(epoch, {"w": torch.ones(1)}, {}, {}) for epoch in (1, 2)]
+    saved = [checkpoint.Checkpoint(epoch, {"w": torch.ones(1)}, {}, {}, {}) for epoch in (1, 2)]
     checkpoint.save(tmp_path, saved[0], owner)
     (tmp_path / ".DS_Store").write_text("of the file manager")
     (tmp_path / "notes").mkdir()

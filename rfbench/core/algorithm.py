@@ -13,6 +13,8 @@ from rfbench.errors import InterfaceError, NonFiniteError
 from rfbench.records.format import RESERVED
 from rfbench.suite.settings import Settings
 
+START_ERROR_SHARE = 0.1  # of the clip range
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -86,6 +88,15 @@ class Algorithm(ABC):
     def clip_range(self) -> float | None:
         """The change of a step's log-prob at which the objective clips, in nats per dimension; None: it does not."""
         return None
+
+    @property
+    def largest_start_error(self) -> float | None:
+        """The largest ``start_error`` with which the objective is still what it says; None: any will do.
+
+        By default a tenth of ``clip_range``: beyond it, rounding decides what is clipped. None where an epoch has one
+        update, which starts where its images were sampled, and where there is no ratio.
+        """
+        return None if self.clip_range is None else START_ERROR_SHARE * self.clip_range
 
     def state_dict(self) -> dict[str, Any]:
         """What must survive a resume, besides the policy and its optimiser: tensors and plain values."""

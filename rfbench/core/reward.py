@@ -88,6 +88,8 @@ def check_shape(scores: Tensor, name: str, count: int, where: str) -> None:
     """An ``InterfaceError`` unless there is one score for each of ``count`` images."""
     if not isinstance(scores, Tensor):
         raise InterfaceError(f"the reward {name!r} returned a {type(scores).__name__}; it must return a torch.Tensor")
+    if scores.is_complex():
+        raise InterfaceError(f"the reward {name!r} returned complex numbers at {where}; a score is a real number")
     found = tuple(scores.shape)
     if found == (count,):
         return

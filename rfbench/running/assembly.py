@@ -66,6 +66,14 @@ class Run:
             )
         return check_metrics(metrics, f"{where} at epoch {rollout.epoch + 1}")
 
+    def start_error(self) -> float | None:
+        """The learner's, the largest of all processes; None where none was computed."""
+        own = self.learner.start_error
+        errors = torch.zeros(self.processes.size)
+        errors[self.processes.rank] = -1 if own is None else own
+        largest = float(self.processes.sum(errors).max())
+        return None if largest < 0 else largest
+
     def counters(self) -> CountersRecord:
         """The work of all processes."""
         counters = self.meter.counters.as_dict()

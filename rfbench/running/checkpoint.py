@@ -36,12 +36,14 @@ class Checkpoint:
         weights: the trained parameters by name.
         state: optimiser, algorithm, counters and seconds; tensors and plain values.
         record_sizes: bytes of each record file at this moment.
+        record_sums: the checksum of each.
     """
 
     epoch: int
     weights: dict[str, Tensor]
     state: dict[str, Any]
     record_sizes: dict[str, int]
+    record_sums: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def save(folder: Path, checkpoint: Checkpoint, owner: Owner) -> Path:
             **asdict(owner),
             "epoch": checkpoint.epoch,
             "record_sizes": checkpoint.record_sizes,
+            "record_sums": checkpoint.record_sums,
             "sha256": {name: sha256(temporary / name) for name in CONTENT},
         }
         (temporary / "manifest.json").write_text(json.dumps(manifest | {"checksum": _checksum(manifest)}, indent=2))
@@ -103,6 +106,7 @@ def load_latest(folder: Path, device: torch.device, owner: Owner) -> Checkpoint 
         weights=load_file(newest / "weights.safetensors"),
         state=torch.load(newest / "state.pt", map_location=device, weights_only=True),
         record_sizes=manifest["record_sizes"],
+        record_sums=manifest.get("record_sums", {}),  # not in those of earlier versions
     )
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from rfbench.errors import InputError
-from rfbench.files import remove, write_atomically
+from rfbench.files import remove, sha256, verify, write_atomically
 from rfbench.records.format import LINES, Record, RunRecord
 from rfbench.records.migration import parse_run, upgrade_line
 from rfbench.suite.settings import describe
@@ -160,8 +160,13 @@ class RunFolder:
         paths = {name: self.path / f"{name}.jsonl" for name in RECORDS}
         return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
 
-    def truncate(self, sizes: dict[str, int]) -> None:
-        """Cuts the record files back to what they were at a checkpoint."""
+    def sums(self) -> dict[str, str]:
+        """The checksum of each record file: what a checkpoint remembers."""
+        paths = {name: self.path / f"{name}.jsonl" for name in RECORDS}
+        return {name: sha256(path) for name, path in paths.items() if path.exists()}
+
+    def truncate(self, sizes: dict[str, int], sums: dict[str, str]) -> None:
+        """Cuts the record files back to what they were at a checkpoint, if that is still in them."""
         for name in RECORDS:
             size, path = sizes[name], self.path / f"{name}.jsonl"
             actual = path.stat().st_size if path.exists() else 0
@@ -170,6 +175,8 @@ class RunFolder:
                     f"{path} has {actual} bytes, but the checkpoint was written when it had {size}: records were lost; "
                     "start over with --overwrite"
                 )
+            if name in sums:
+                verify(path, sums[name], size)
             if actual:
                 os.truncate(path, size)
 

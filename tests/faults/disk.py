@@ -13,7 +13,7 @@ from tests.faults.commands import Before
 from tests.faults.contents import require_same
 from tests.faults.trial import Broken, Trial, Void
 
-RESERVE = 1 << 20  # bytes of a disk that is no longer full
+RESERVE = 1 << 24  # bytes of a disk that is no longer full
 
 
 def files_up_to(size: int) -> Before:

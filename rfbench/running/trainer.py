@@ -36,7 +36,7 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
     processes = Processes(plan.suite.compute)
     check_shares(plan, processes.size)
     patience = RESTART_PATIENCE if provenance.restarts() else 0.0
-    path = run_path(root, plan.suite.name, plan.label, plan.seed)
+    path = run_path(root.absolute(), plan.suite.name, plan.label, plan.seed)  # a plugin may go to another folder
     with processes.together():
         folder = RunFolder(path, writer=processes.is_main, patience=patience)
         earlier = None if overwrite else folder.read_run()

@@ -23,28 +23,28 @@ class Kind:
 
 
 KINDS = {
-    "kill": Kind("kill -9 of a run and of its resumes", 120, kills.kill_run),
-    "kill-overwrite": Kind("kill -9 of a run that starts over", 20, kills.kill_overwrite),
-    "kill-evaluate": Kind("kill -9 of evaluate", 20, kills.kill_evaluate),
-    "kill-calibrate": Kind("kill -9 of calibrate", 15, kills.kill_calibrate),
-    "kill-export": Kind("kill -9 of export", 20, kills.kill_export),
-    "kill-two": Kind("kill -9 of one of two processes, or of both", 20, kills.kill_one_of_two),
-    "kill-sweep": Kind("kill -9 of a sweep", 5, kills.kill_sweep),
-    "stop": Kind("SIGINT, SIGTERM, SIGHUP, SIGUSR2", 30, stopping.stop),
-    "disk-limit": Kind("a file that does not fit", 20, disk.limited_files),
-    "disk-full": Kind("a full disk", 20, disk.full_disk),
-    "damage-resume": Kind("files damaged or foreign, then a resume", 60, damage.resume),
-    "damage-read": Kind("files damaged or foreign, then a command that reads", 60, damage.read),
-    "plugin-refused": Kind("plugins that give what cannot be right", 40, plugins.refused),
-    "plugin-harmless": Kind("plugins that change what must not matter", 15, plugins.harmless),
-    "plugin-hangs": Kind("rewards that never answer", 8, plugins.hangs),
-    "writers": Kind("two writers at once", 25, writers.two_writers),
-    "clock": Kind("a clock that jumps", 15, clock.jumping_clock),
-    "flags": Kind("arguments of nonsense", 80, bad_input.flags),
-    "settings": Kind("settings of nonsense", 60, bad_input.settings),
-    "suites": Kind("suite files changed at random", 60, bad_input.suites),
-    "prompts": Kind("prompt files of anything", 40, bad_input.prompts),
-    "folders": Kind("folders of results with anything in them", 40, folders.results),
+    "kill": Kind("kill -9 of a run and of its resumes", 80, kills.kill_run),
+    "kill-overwrite": Kind("kill -9 of a run that starts over", 12, kills.kill_overwrite),
+    "kill-evaluate": Kind("kill -9 of evaluate", 14, kills.kill_evaluate),
+    "kill-calibrate": Kind("kill -9 of calibrate", 12, kills.kill_calibrate),
+    "kill-export": Kind("kill -9 of export", 16, kills.kill_export),
+    "kill-two": Kind("kill -9 of one of two processes, or of both", 10, kills.kill_one_of_two),
+    "kill-sweep": Kind("kill -9 of a sweep", 3, kills.kill_sweep),
+    "stop": Kind("SIGINT, SIGTERM, SIGHUP, SIGUSR2", 15, stopping.stop),
+    "disk-limit": Kind("a file that does not fit", 12, disk.limited_files),
+    "disk-full": Kind("a full disk", 12, disk.full_disk),
+    "damage-resume": Kind("files damaged or foreign, then a resume", 30, damage.resume),
+    "damage-read": Kind("files damaged or foreign, then a command that reads", 30, damage.read),
+    "plugin-refused": Kind("plugins that give what cannot be right", 30, plugins.refused),
+    "plugin-harmless": Kind("plugins that change what must not matter", 12, plugins.harmless),
+    "plugin-hangs": Kind("rewards that never answer", 6, plugins.hangs),
+    "writers": Kind("two writers at once", 15, writers.two_writers),
+    "clock": Kind("a clock that jumps", 10, clock.jumping_clock),
+    "flags": Kind("arguments of nonsense", 60, bad_input.flags),
+    "settings": Kind("settings of nonsense", 40, bad_input.settings),
+    "suites": Kind("suite files changed at random", 40, bad_input.suites),
+    "prompts": Kind("prompt files of anything", 30, bad_input.prompts),
+    "folders": Kind("folders of results with anything in them", 20, folders.results),
 }
 
 
@@ -60,13 +60,17 @@ class Outcome:
 
 
 def campaign(
-    kinds: Sequence[str], folder: Path, seeds: Sequence[int] | None = None, trials: int | None = None
+    kinds: Sequence[str],
+    folder: Path,
+    seeds: Sequence[int] | None = None,
+    trials: int | None = None,
+    keep: bool = False,
 ) -> list[Outcome]:
     """Trials of each kind, with these seeds or from 0 on; what breaks is told at once, with what repeats it."""
     outcomes = []
     for name in kinds:
         for seed in seeds if seeds is not None else range(KINDS[name].trials if trials is None else trials):
-            outcome = attempt(name, seed, folder, keep=seeds is not None)
+            outcome = attempt(name, seed, folder, keep=keep)
             outcomes.append(outcome)
             if outcome.broke:
                 print(f"broke: python -m tests.faults --kind {name} --seed {seed}\n  {outcome.broke}", flush=True)

@@ -112,7 +112,8 @@ def refused(trial: Trial) -> None:
     harm, word = kinds[name]
     call = trial.random.randint(1, LAST_CALL if of_rewards else 3)
     trial.steps.append(f"{'a reward' if of_rewards else 'an algorithm'}: {name}, call {call}")
-    result = trial.rfbench_with_plugin(template.format(call=call, harm=harm), of_rewards)
+    raises = harm.startswith(("raise", "assert"))
+    result = trial.rfbench_with_plugin(template.format(call=call, harm=harm), of_rewards, traceback=raises)
     if result.code == 0:
         raise Broken(f"it was taken for good: {result.words[-300:]}")
     if word not in result.said:

@@ -87,18 +87,27 @@ class Trial:
         command = ["run", algorithm, "--suite", "optimum-gaussian", "--out", "out", "--plugin", "odd.py"]
         return [*command, *(part for setting in sets for part in ("--set", setting))]
 
-    def rfbench_with_plugin(self, code: str, of_rewards: bool, *settings: str) -> Result:
-        return self.rfbench(self.plugin_command(code, of_rewards, *settings))
+    def rfbench_with_plugin(self, code: str, of_rewards: bool, *settings: str, traceback: bool = False) -> Result:
+        command = self.plugin_command(code, of_rewards, *settings)
+        self.steps.append(f"rfbench {' '.join(command)}")
+        return require_proper(run(command, self.folder), traceback=traceback)
 
 
-def require_proper(result: Result, *signals: int) -> Result:
-    """``Broken`` unless a command ended as commands do, or by one of ``signals``; errors are told in words."""
+def require_proper(result: Result, *signals: int, traceback: bool = False) -> Result:
+    """``Broken`` unless a command ended as commands do, or by one of ``signals``; errors are told in words.
+
+    ``traceback``: where a plugin's own code raised, its author needs to see where.
+    """
     if result.code is None:
         raise Broken(f"it hangs; so far: {result.words[-300:]}")
-    if "Traceback (most recent call last)" in result.said:
+    if "Traceback (most recent call last)" in result.said and not traceback:
         raise Broken(f"a traceback: {result.words[-400:]}")
     if result.code not in (*PROPER_CODES, *(-number for number in signals)):
         raise Broken(f"exit code {result.code}: {result.words[-300:]}")
-    if result.code in (1, 2) and not any(word in result.said for word in ("error: ", "failed: ", "Error")):
+    if (
+        result.code in (1, 2)
+        and not traceback
+        and not any(word in result.said for word in ("error: ", "failed: ", "Error"))
+    ):
         raise Broken(f"exit code {result.code} without a reason: {result.words[-300:]}")
     return result

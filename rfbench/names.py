@@ -32,6 +32,6 @@ def as_file_name(text: str) -> str:
     tell it from others.
     """
     name = re.sub(r"[^\w.-]", "-", text)[:LONGEST_WORDS].strip(".")
-    if name == text:
+    if name and name == text:
         return name
     return f"{name}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -103,11 +104,22 @@ def load_latest(folder: Path, device: torch.device, owner: Owner) -> Checkpoint 
         verify(newest / name, manifest["sha256"][name])
     return Checkpoint(
         epoch=manifest["epoch"],
-        weights=load_file(newest / "weights.safetensors"),
-        state=torch.load(newest / "state.pt", map_location=device, weights_only=True),
+        weights=_loaded(newest / "weights.safetensors", load_file),
+        state=_loaded(newest / "state.pt", lambda path: torch.load(path, map_location=device, weights_only=True)),
         record_sizes=manifest["record_sizes"],
         record_sums=manifest.get("record_sums", {}),  # not in those of earlier versions
     )
+
+
+def _loaded(path: Path, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """What is in a file; its checksum says that this was written, but not by whom."""
+    try:
+        return load(path)
+    except Exception as error:  # of many kinds
+        raise DamagedFileError(
+            f"{path} does not hold the tensors and plain values of a checkpoint ({type(error).__name__}), and nothing "
+            "else is loaded; start over with --overwrite"
+        ) from None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -22,11 +22,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="only the trial with this seed, of one --kind; its folder is kept")
     parser.add_argument("--seeds", help="these seeds, such as 20-39, of each kind instead of all")
     parser.add_argument("--trials", type=int, help="trials of each kind, instead of its own number")
+    parser.add_argument("--folder", type=Path, help="where trials are made, also by several campaigns at once")
     arguments = parser.parse_args()
     kinds = arguments.kind or list(KINDS)
     if arguments.seed is not None and len(kinds) != 1:
         parser.error("--seed needs one --kind")
-    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="faults-"))
     seeds: Sequence[int] | None = None if arguments.seed is None else [arguments.seed]
     if arguments.seeds:
         first, last = map(int, arguments.seeds.split("-"))
@@ -36,7 +37,7 @@ def main() -> int:
     print(table(outcomes))
     print(f"{time.monotonic() - started:.0f} s")
     broke = [outcome for outcome in outcomes if outcome.broke]
-    if not broke and arguments.seed is None:
+    if not broke and arguments.seed is None and arguments.folder is None:
         shutil.rmtree(folder, ignore_errors=True)
     else:
         print(f"folders of the trials: {folder}")

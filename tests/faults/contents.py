@@ -11,7 +11,9 @@ import torch
 
 from tests.faults.trial import Broken
 
-UNLIKE = ("started_at", "updated_at", "peak_memory_bytes", "phase_seconds", "checksum", "sha256", "restart")
+UNLIKE = (
+    "started_at", "updated_at", "peak_memory_bytes", "phase_seconds", "checksum", "sha256", "record_sizes", "record_sums",
+)  # fmt: skip
 NOT_COMPARED = (".lock",)  # of no content
 
 
@@ -44,11 +46,10 @@ def _content(path: Path) -> str:
 
 
 def _without(record: Any) -> Any:
-    """A record without seconds, dates and checksums of files that hold them; sizes of records that hold them, too."""
+    """A record without seconds and dates, and without the sizes and checksums of files that hold them."""
     if not isinstance(record, dict):
         return record
     kept = {key: value for key, value in record.items() if key not in UNLIKE and not key.endswith("seconds")}
-    kept.pop("record_sizes", None)
     return {key: _without(value) for key, value in kept.items()}
 
 

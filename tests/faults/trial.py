@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -52,11 +53,14 @@ class Trial:
         """A folder that ``make`` fills the first time that it is asked for, and that nobody changes."""
         folder = self.shared / name
         if not folder.exists():
-            being_made = folder.with_name(f"{name}.tmp")
+            being_made = folder.with_name(f"{name}.{os.getpid()}")
             shutil.rmtree(being_made, ignore_errors=True)
             being_made.mkdir(parents=True)
             make(being_made)
-            being_made.rename(folder)
+            try:
+                being_made.rename(folder)
+            except OSError:  # another campaign in the same folder was faster
+                shutil.rmtree(being_made)
         return folder
 
     def rfbench(self, arguments: Sequence[str | Path], *before: Before) -> Result:

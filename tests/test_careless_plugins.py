@@ -247,6 +247,32 @@ def test_a_score_is_a_real_number(dtype: torch.dtype) -> None:
         )  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("value", [1e38, -1e17, float("nan"), float("-inf")])
+def test_a_score_leaves_room_for_the_spread_of_many(value: float) -> None:
+    with pytest.raises(NonFiniteError, match=r"'odd' gave .* at epoch 1 for image 1, prompt 'b'"):
+        score(
+            lambda images, prompts: torch.tensor([1.0, value]), "odd", torch.ones(2, 3, 4, 4), ["a", "b"], "epoch 1", 0
+        )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"rollout_needs": None}, "rollout_needs is None, not a RolloutNeeds"),
+        ({"clip_range": "x"}, "clip_range is 'x'; it is a number above 0, or None"),
+        ({"clip_range": float("nan")}, "clip_range is nan; it is a number above 0, or None"),
+        ({"largest_start_error": True}, "largest_start_error is True; it is a number above 0, or None"),
+        ({"__init__": lambda self: None}, r"Mine is given its config, and its __init__ has too many"),
+    ],
+)
+def test_what_an_algorithm_says_of_itself(
+    parts: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._registered["algorithms"], "mine", type("Mine", (Mine,), parts))
+    with pytest.raises(InterfaceError, match=message):
+        train(make_plan(load_suite("optimum-gaussian", SHORT), "mine", seed=0), tmp_path, Quiet())
+
+
 def test_a_plugin_may_go_to_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()

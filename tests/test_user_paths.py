@@ -257,7 +257,7 @@ def test_prompts_are_read_from_files_alone(what: str, ending: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sample", "run", "--prompt", "a", "--images", "9999999999"], "9999999999 is not in the range"),
+        (["sample", "run", "--prompt", "a", "--images", "9999999999"], "Invalid value for '--images'"),
         (["reward", "check", "gaussian-linear", "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["reward", "check", "gaussian-linear", "--set", "name=3"], "the reward is named by the argument"),
     ],

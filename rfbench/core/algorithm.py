@@ -47,6 +47,14 @@ def check_metrics(metrics: Any, where: str) -> dict[str, float]:
     return metrics
 
 
+def check_answers(algorithm: Algorithm, where: str) -> None:
+    """An ``InterfaceError`` where what an algorithm says of itself is of another kind."""
+    for name in ("clip_range", "largest_start_error"):
+        value = getattr(algorithm, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+            raise InterfaceError(f"{where}: {name} is {value!r}; it is a number above 0, or None")
+
+
 class Algorithm(ABC):
     """A reward-finetuning algorithm: given an epoch's rollout, update the policy.
 

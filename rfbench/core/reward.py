@@ -14,6 +14,9 @@ from rfbench.hub.sources import Sourced
 from rfbench.suite.settings import Settings
 
 
+LARGEST_SCORE = 1e16  # its square, summed over a million images, is a number in fp32
+
+
 class Reward(Sourced, ABC):
     """Scores images against their prompts; higher is better.
 
@@ -102,11 +105,12 @@ def check_shape(scores: Tensor, name: str, count: int, where: str) -> None:
 def _checked(scores: Tensor, name: str, prompts: Sequence[str], where: str, first: int) -> Tensor:
     check_shape(scores, name, len(prompts), where)
     scores = scores.float().cpu()
-    broken = torch.nonzero(~scores.isfinite()).flatten().tolist()
+    broken = torch.nonzero(~(scores.abs() <= LARGEST_SCORE)).flatten().tolist()  # NaN is not, either
     if broken:
         worst = broken[0]
         raise NonFiniteError(
             f"the reward {name!r} gave {scores[worst].item()} at {where} for image {first + worst}, prompt "
-            f"{prompts[worst]!r} ({len(broken)} of {len(scores)} scores of its batch are not finite)"
+            f"{prompts[worst]!r} ({len(broken)} of {len(scores)} scores of its batch are not finite, or beyond "
+            f"{LARGEST_SCORE:g}, which leaves no room for their spread)"
         )
     return scores

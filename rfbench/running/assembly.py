@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rfbench.core.algorithm import Algorithm, check_metrics
+from rfbench.core.algorithm import Algorithm, check_answers, check_metrics
 from rfbench.core.evaluation import Evaluator, Judge
 from rfbench.core.learner import Learner
 from rfbench.core.meter import Meter
@@ -118,6 +118,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
         policy = make_policy(suite, model, device, counters=meter.counters, seed=plan.seed)
     algorithm = plan.algorithm.make()
+    check_answers(algorithm, f"the algorithm {plan.algorithm.name!r}")
     for name in algorithm.snapshots:
         policy.take_snapshot(name)
     require_plain(algorithm.state_dict(), f"the algorithm {plan.algorithm.name!r}")

@@ -13,7 +13,6 @@ from rfbench.errors import InterfaceError, NonFiniteError
 from rfbench.hub.sources import Sourced
 from rfbench.suite.settings import Settings
 
-
 LARGEST_SCORE = 1e16  # its square, summed over a million images, is a number in fp32
 
 

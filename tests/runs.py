@@ -82,6 +82,7 @@ KILLS: dict[str, tuple[Any, str, int, bool]] = {
     "while a checkpoint is written": (checkpoint, "save_file", 3, False),
     "before a checkpoint is complete": (files, "sync", 8, True),
     "between the rename and the clean-up": (checkpoint, "remove_checkpoints", 3, True),
+    "between the last rename and its clean-up": (checkpoint, "remove_checkpoints", 4, True),
     "while records are written": (RunFolder, "append", 4, False),
 }
 

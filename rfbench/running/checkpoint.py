@@ -89,10 +89,9 @@ def save(folder: Path, checkpoint: Checkpoint, owner: Owner) -> Path:
 
 def load_latest(folder: Path, device: torch.device, owner: Owner) -> Checkpoint | None:
     """The newest complete checkpoint of this owner, its checksums verified; None where there is none."""
-    complete = sorted(path for path in folder.glob("epoch-*") if path.is_dir())
-    if not complete:
+    newest = _latest(folder)
+    if newest is None:
         return None
-    newest = complete[-1]
     manifest = _read_manifest(newest / "manifest.json")
     for field, ours in asdict(owner).items():
         if manifest[field] != ours:
@@ -109,6 +108,15 @@ def load_latest(folder: Path, device: torch.device, owner: Owner) -> Checkpoint 
         record_sizes=manifest["record_sizes"],
         record_sums=manifest.get("record_sums", {}),  # not in those of earlier versions
     )
+
+
+def keep_latest(folder: Path) -> None:
+    """Removes all checkpoints but the newest complete one."""
+    remove_checkpoints(folder, but=_latest(folder))
+
+
+def _latest(folder: Path) -> Path | None:
+    return max((path for path in folder.glob("epoch-*") if path.is_dir()), default=None)
 
 
 def _loaded(path: Path, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:

@@ -128,6 +128,7 @@ class _Training:
         run.restore(saved)
         self._counters = run.counters()
         if run.processes.is_main:
+            checkpoint.keep_latest(folder.checkpoints)  # a crash may have left the one before it
             folder.truncate(saved.record_sizes, saved.record_sums)
             self._trackers.replay(folder)
         self._epoch = saved.epoch

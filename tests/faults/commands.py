@@ -20,7 +20,7 @@ from typing import Any
 from tests.forked import SERVER
 
 SERVER.set_forkserver_preload(["tests.tiny", "tests.faults.server"])
-PATIENCE = 120.0  # seconds after which a command counts as one that hangs
+PATIENCE = 300.0  # seconds after which a command counts as one that hangs
 Before = tuple[Callable[..., None], tuple[Any, ...]]  # what a process does before its command, and its arguments
 
 

@@ -60,7 +60,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     A crash leaves what was there or what is new, at ``path`` or, for a moment, at ``set_aside(path)``; an error leaves
     what was there. One process at a time.
     """
-    temporary, former = path.with_name(f".{path.name}.tmp"), set_aside(path)
+    temporary, former = path.with_name(f".{path.name}.rfbench-tmp"), set_aside(path)
     if os.path.lexists(path):
         remove(former)
     elif former.is_dir():  # a crash came between the two renames
@@ -83,13 +83,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def set_aside(path: Path) -> Path:
     """Where ``whole_folder`` keeps what was at ``path`` while the new folder takes its place."""
-    return path.with_name(f".{path.name}.old")
+    return path.with_name(f".{path.name}.rfbench-old")
 
 
 def remove(path: Path) -> None:
     """Removes a file, a link, or a folder with what is in it: seen by others at once or not at all."""
     if path.is_dir() and not path.is_symlink():
-        going = path.with_name(f".{path.name.lstrip('.')}.removed")
+        going = path.with_name(f".{path.name.lstrip('.')}.rfbench-removed")
         shutil.rmtree(going, ignore_errors=True)
         os.rename(path, going)
         shutil.rmtree(going, ignore_errors=True)

@@ -188,9 +188,10 @@ def _length(trial: Trial, name: str, command: Callable[[Path], Sequence[str | Pa
 
     def measure(folder: Path) -> None:
         arguments = command(folder)
-        start = time.monotonic()
-        _finish(folder, arguments)
-        seconds = time.monotonic() - start
+        running = Running(arguments, folder)
+        result = running.end()
+        seconds = time.monotonic() - running.began
+        assert result.code == 0, result.said
         for made in (folder / "run", folder / "out"):
             shutil.rmtree(made, ignore_errors=True)
         counted = run(command(folder), folder, counting_calls(folder / "calls"))

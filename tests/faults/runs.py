@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import tiny
-from tests.faults.commands import run
+from tests.faults.commands import Running, run
 from tests.faults.moments import Length, counting_calls
 from tests.faults.trial import SHORT, Trial
 
@@ -81,9 +81,9 @@ def length(trial: Trial, training: Training) -> Length:
 
 
 def _make(trial: Trial, training: Training, folder: Path) -> None:
-    start = time.monotonic()
-    result = run(training.command("."), folder)
-    seconds = time.monotonic() - start
+    running = Running(training.command("."), folder)
+    result = running.end()
+    seconds = time.monotonic() - running.began
     assert result.code == 0, result.said
     counted = run(training.command("counted"), folder, counting_calls(folder / "calls"))
     assert counted.code == 0, counted.said

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test test-all test-slow lint golden docs clean
+.PHONY: demo test test-all test-slow lint golden faults audit docs clean
 
 .venv/installed: pyproject.toml  # rfbench alone
 	$(PYTHON) -m venv .venv
@@ -41,6 +41,16 @@ docs: .venv/installed-docs
 
 golden: .venv/installed-tests
 	$(BIN)/python -m tests.golden.curves
+
+faults: .venv/installed-tests  # docs/faults.md; one trial again: python -m tests.faults --kind kill --seed 17
+	$(BIN)/python -m tests.faults
+
+.venv/installed-audit: .venv/installed
+	$(BIN)/python -m pip install --quiet pip-audit
+	touch $@
+
+audit: .venv/installed-audit  # known weaknesses of the installed dependencies
+	$(BIN)/python -m pip_audit --skip-editable
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -74,6 +74,10 @@ class DDPO(Algorithm):
     def clip_range(self) -> float | None:
         return self.config.clip_range
 
+    @property
+    def largest_start_error(self) -> float | None:
+        return None if self.config.updates_per_epoch == 1 else super().largest_start_error
+
     @classmethod
     def check(cls, config: DDPOConfig, num_prompts: int, images_per_prompt: int, num_steps: int) -> None:
         num_images = num_prompts * images_per_prompt

@@ -130,6 +130,10 @@ class PRDP(Algorithm):
     def clip_range(self) -> float | None:
         return None if self.config.clip_range == "off" else self.config.clip_range
 
+    @property
+    def largest_start_error(self) -> float | None:
+        return None if self.config.updates_per_epoch == 1 else super().largest_start_error
+
     def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:
         pairs, updates = num_prompts * images_per_prompt * num_steps, self.config.updates_per_epoch
         return Cost(forwards=pairs * (2 * updates - 1), backwards=pairs * updates)

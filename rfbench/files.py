@@ -1,21 +1,25 @@
-"""Files: checksums, and writing that a crash leaves either old or new."""
+"""Files and folders: checksums, and writing and removing that a crash leaves either old or new."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rfbench.errors import DamagedFileError
 
 
-def sha256(path: Path) -> str:
-    """The checksum of one file's content."""
+def sha256(path: Path, size: int | None = None) -> str:
+    """The checksum of one file's content, or of its first ``size`` bytes."""
+    left = path.stat().st_size if size is None else size
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
+        while block := file.read(min(left, 1 << 20)):
             digest.update(block)
+            left -= len(block)
     return digest.hexdigest()
 
 
@@ -29,9 +33,9 @@ def sha256_of_all(paths: Iterable[Path]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def verify(path: Path, expected: str) -> None:
-    """A ``DamagedFileError`` with both checksums when ``path`` is not what was written."""
-    actual = sha256(path) if path.exists() else "no file"
+def verify(path: Path, expected: str, size: int | None = None) -> None:
+    """A ``DamagedFileError`` with both checksums where ``path``, up to byte ``size``, is not what was written."""
+    actual = sha256(path, size) if path.exists() else "no file"
     if actual != expected:
         raise DamagedFileError(
             f"{path} is damaged: sha256 is {actual}, expected {expected}; "
@@ -39,14 +43,58 @@ def verify(path: Path, expected: str) -> None:
         )
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that a crash leaves either old or new."""
-    temporary = path.with_name(path.name + ".tmp")
+def write_atomically(path: Path, content: bytes, writer: int = 0) -> None:
+    """Writes a file that a crash leaves either old or new. ``writer``: which of several that may write it at once."""
+    temporary = path.with_name(f"{path.name}.tmp{writer or ''}")
     with open(temporary, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of what is at ``path`` when it is complete.
+
+    A crash leaves what was there or what is new, at ``path`` or, for a moment, at ``set_aside(path)``; an error leaves
+    what was there. One process at a time.
+    """
+    temporary, former = path.with_name(f".{path.name}.rfbench-tmp"), set_aside(path)
+    if os.path.lexists(path):
+        remove(former)
+    elif former.is_dir():  # a crash came between the two renames
+        os.rename(former, path)
+    remove(temporary)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            sync(file)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    if os.path.lexists(path):
+        os.rename(path, former)
+    os.rename(temporary, path)
+    sync(path.parent)
+    remove(former)
+
+
+def set_aside(path: Path) -> Path:
+    """Where ``whole_folder`` keeps what was at ``path`` while the new folder takes its place."""
+    return path.with_name(f".{path.name}.rfbench-old")
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link, or a folder with what is in it: seen by others at once or not at all."""
+    if path.is_dir() and not path.is_symlink():
+        going = path.with_name(f".{path.name.lstrip('.')}.rfbench-removed")
+        shutil.rmtree(going, ignore_errors=True)
+        os.rename(path, going)
+        shutil.rmtree(going, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,22 @@ def suite_file(tiny: ModuleType, pipeline: Path, prompt_file: Path, tmp_path: Pa
     path = tmp_path / "mine.toml"
     path.write_text(tiny.SUITE_FILE.format(pipeline=pipeline, prompts=prompt_file))
     return path
+
+
+@pytest.fixture(scope="session")
+def results_of_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of the results of a finished run on the analytic world."""
+    from tests.commands import SETS, rfbench
+
+    root = tmp_path_factory.mktemp("finished")
+    assert rfbench("run", "prdp", "--suite", "optimum-gaussian", "--out", root, *SETS) == 0
+    return root
+
+
+@pytest.fixture
+def finished_run(results_of_a_run: Path, tmp_path: Path) -> Path:
+    """A finished run's folder, to be spoilt."""
+    return Path(shutil.copytree(results_of_a_run, tmp_path / "results")) / "optimum-gaussian" / "prdp" / "seed-0"
 
 
 @pytest.fixture

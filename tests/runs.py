@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from rfbench import files
 from rfbench.core import rollout
 from rfbench.core.learner import Learner
 from rfbench.running import checkpoint
@@ -79,8 +80,9 @@ KILLS: dict[str, tuple[Any, str, int, bool]] = {
     "between the updates of an epoch": (Learner, "step", 3, False),
     "after the records, before the checkpoint": (checkpoint, "save", 3, True),
     "while a checkpoint is written": (checkpoint, "save_file", 3, False),
-    "before a checkpoint is complete": (checkpoint, "sync", 8, True),
-    "between the rename and the clean-up": (checkpoint.os, "rename", 3, False),  # type: ignore[attr-defined]
+    "before a checkpoint is complete": (files, "sync", 8, True),
+    "between the rename and the clean-up": (checkpoint, "remove_checkpoints", 3, True),
+    "between the last rename and its clean-up": (checkpoint, "remove_checkpoints", 4, True),
     "while records are written": (RunFolder, "append", 4, False),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,19 @@ def _change_rewards(self: Mine, rollout: Rollout, learner: Learner) -> None:
     rollout.rewards.mul_(100)
 
 
+def _change_rewards_through_an_array(self: Mine, rollout: Rollout, learner: Learner) -> None:
+    rewards = rollout.rewards.numpy()
+    rewards -= rewards.mean()
+
+
+def _sort_rewards_through_an_array(self: Mine, rollout: Rollout, learner: Learner) -> None:
+    rollout.rewards.numpy().sort()  # the same sum
+
+
+def _change_log_probs_past_the_count_of_writes(self: Mine, rollout: Rollout, learner: Learner) -> None:
+    rollout.log_probs.data.mul_(2)
+
+
 def _replace_log_probs(self: Mine, rollout: Rollout, learner: Learner) -> None:
     rollout.log_probs = rollout.log_probs + 1
 
@@ -92,6 +106,9 @@ def _change_reference(self: Mine, rollout: Rollout, learner: Learner) -> None:
     ("harm", "message"),
     [
         (_change_rewards, "'mine' changed rollout.rewards in its update at epoch 2"),
+        (_change_rewards_through_an_array, "'mine' changed rollout.rewards in its update at epoch 2"),
+        (_sort_rewards_through_an_array, "'mine' changed rollout.rewards in its update at epoch 2"),
+        (_change_log_probs_past_the_count_of_writes, "'mine' changed rollout.log_probs in its update at epoch 2"),
         (_replace_log_probs, "'mine' changed rollout.log_probs in its update at epoch 2"),
         (_change_reference, "'mine' changed the frozen reference before epoch 2 ended"),
     ],
@@ -220,6 +237,53 @@ def test_a_reward_that_changes_the_images(call: Any, dtype: torch.dtype) -> None
     images = torch.ones(2, 3, 4, 4, dtype=dtype)
     with pytest.raises(InterfaceError, match="'dark' changed the images that it scored at epoch 1"):
         call(Blackens(), "dark", images, ["a", "b"], "epoch 1", 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_a_score_is_a_real_number(dtype: torch.dtype) -> None:
+    with pytest.raises(InterfaceError, match="'odd' returned complex numbers at epoch 1"):
+        score(
+            lambda images, prompts: torch.ones(2, dtype=dtype), "odd", torch.ones(2, 3, 4, 4), ["a", "b"], "epoch 1", 0
+        )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [1e38, -1e17, float("nan"), float("-inf")])
+def test_a_score_leaves_room_for_the_spread_of_many(value: float) -> None:
+    with pytest.raises(NonFiniteError, match=r"'odd' gave .* at epoch 1 for image 1, prompt 'b'"):
+        score(
+            lambda images, prompts: torch.tensor([1.0, value]), "odd", torch.ones(2, 3, 4, 4), ["a", "b"], "epoch 1", 0
+        )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"rollout_needs": None}, "rollout_needs is None, not a RolloutNeeds"),
+        ({"clip_range": "x"}, "clip_range is 'x'; it is a number above 0, or None"),
+        ({"clip_range": float("nan")}, "clip_range is nan; it is a number above 0, or None"),
+        ({"largest_start_error": True}, "largest_start_error is True; it is a number above 0, or None"),
+        ({"__init__": lambda self: None}, r"Mine is given its config, and its __init__ has too many"),
+    ],
+)
+def test_what_an_algorithm_says_of_itself(
+    parts: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._registered["algorithms"], "mine", type("Mine", (Mine,), parts))
+    with pytest.raises(InterfaceError, match=message):
+        train(make_plan(load_suite("optimum-gaussian", SHORT), "mine", seed=0), tmp_path, Quiet())
+
+
+def test_a_plugin_may_go_to_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+
+    def harm(self: Mine, rollout: Rollout, learner: Learner) -> None:
+        os.chdir(tmp_path / "elsewhere")
+
+    monkeypatch.setitem(registry._registered["algorithms"], "mine", type("Mine", (Mine,), {"harm": harm}))
+    train(make_plan(load_suite("optimum-gaussian", SHORT), "mine", seed=0), Path("out"), Quiet())
+    assert _record(tmp_path / "out")["status"] == "finished"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def _install(distribution: str, value: str, folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,18 @@ from safetensors.torch import load_file
 
 from rfbench.core.model import Model
 from rfbench.errors import FILE_ERRORS, ExhaustedError, InputError, file_error
+from rfbench.names import check_name
 from rfbench.planning.plan import make_outline
 from rfbench.running import checkpoint, failures
 from rfbench.running.folder import RunFolder
 from rfbench.suite.loading import load_suite, suite_of
-from rfbench.suite.settings import check_name
 from rfbench.sweeps.jobs import make_jobs
-from tests.test_cli import rfbench
-
-SHORT = ["epochs=1", "evaluation.every=1", "budget.reward_queries_per_epoch=8", "algorithms.prdp.images_per_prompt=4"]
-SETS = [part for text in SHORT for part in ("--set", text)]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a finished run's results."""
-    root = tmp_path_factory.mktemp("finished")
-    assert rfbench("run", "prdp", "--suite", "optimum-gaussian", "--out", root, *SETS) == 0
-    return root
+from tests.commands import SETS, SHORT, rfbench
 
 
 @pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    """A finished run's folder, to be spoilt."""
-    return Path(shutil.copytree(finished, tmp_path / "results")) / "optimum-gaussian" / "prdp" / "seed-0"
+def run(finished_run: Path) -> Path:
+    return finished_run
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -89,7 +76,7 @@ def test_torch_saves_word_for_a_full_disk_is_known(tmp_path: Path) -> None:
 
 def test_a_checkpoint_removes_older_ones_and_nothing_else(tmp_path: Path) -> None:
     owner = checkpoint.Owner("suite", "prdp", "variant", 0)
-    saved = [checkpoint.Checkpoint(epoch, {"w": torch.ones(1)}, {}, {}) for epoch in (1, 2)]
+    saved = [checkpoint.Checkpoint(epoch, {"w": torch.ones(1)}, {}, {}, {}) for epoch in (1, 2)]
     checkpoint.save(tmp_path, saved[0], owner)
     (tmp_path / ".DS_Store").write_text("of the file manager")
     (tmp_path / "notes").mkdir()
@@ -250,3 +237,31 @@ def test_suite_files_that_cannot_be_read(content: bytes, message: str, tmp_path:
 def test_overrides_of_another_kind(override: str) -> None:
     with pytest.raises(InputError):
         load_suite("optimum-gaussian", [override])
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "folder"])
+@pytest.mark.parametrize("ending", ["txt", "json", "csv", "parquet"])
+def test_prompts_are_read_from_files_alone(what: str, ending: str, tmp_path: Path) -> None:
+    """A pipe would be waited for without end."""
+    path = tmp_path / f"prompts.{ending}"
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(InputError, match="is no file that can be read again, but a folder, device or pipe"):
+        make_outline(load_suite("tiny-shapes", [f"prompts.train={{name='file', path='{path}'}}"]), "prdp", 0).open()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sample", "run", "--prompt", "a", "--images", "9999999999"], "Invalid value for '--images'"),
+        (["reward", "check", "gaussian-linear", "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (["reward", "check", "gaussian-linear", "--set", "name=3"], "the reward is named by the argument"),
+    ],
+)
+def test_flags_that_cannot_work(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rfbench(*arguments) == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())

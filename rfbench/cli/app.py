@@ -179,6 +179,8 @@ def main(arguments: list[str] | None = None) -> None:
 def exit_code(arguments: list[str] | None) -> int:
     try:
         code: Any = commands(args=arguments, standalone_mode=False)
+    except KeyboardInterrupt:  # before a command took it
+        code = INTERRUPTED
     except ElsewhereError:
         return 1
     except InputError as error:

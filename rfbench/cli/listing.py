@@ -44,10 +44,10 @@ def list_names(
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     if kind == "suites":
         for name in suite_names():
-            table.add_row(name, load_suite(name).description)
+            table.add_row(escape(name), escape(load_suite(name).description))
     else:
         for name in registry.names(kind):
-            table.add_row(name, _description(kind, name))
+            table.add_row(escape(name), _description(kind, name))
     console.print(table)
 
 
@@ -56,7 +56,7 @@ def _description(kind: str, name: str) -> str:
     from rfbench.plugins import registry
 
     try:
-        return (registry.find(kind, name).__doc__ or "").strip().partition("\n")[0]
+        return escape((registry.find(kind, name).__doc__ or "").strip().partition("\n")[0])
     except InputError as error:
         return f"[red]{escape(str(error))}[/]"
 
@@ -78,4 +78,6 @@ def show(
     from rfbench.suite.loading import load_suite
 
     loaded = load_suite(suite, overrides or [])
-    print(document(loaded, suite_components(loaded).suite_hash, algorithm or loaded.algorithms), end="")
+    console.out(
+        document(loaded, suite_components(loaded).suite_hash, algorithm or loaded.algorithms), end="", highlight=False
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from rfbench.cli.app import SETTINGS, Group, Plugins, console
+from rfbench.errors import InputError
 
 reward_app = typer.Typer(
     cls=Group, help="Check a reward, or convert its checkpoint.", no_args_is_help=True, context_settings=SETTINGS
 )
+
+
+class Device(str, Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 def check_reward(
@@ -23,7 +31,7 @@ def check_reward(
     ] = None,
     plugin: Plugins = None,
     size: Annotated[int, typer.Option(min=8, help="Side of the pictures that it scores, in pixels.")] = 512,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[Device, typer.Option(help="Where it computes.")] = Device.auto,
 ) -> None:
     """Score a few pictures, and verify shape, precision, batching, and that each image meets its own prompt."""
     from rfbench.core.processes import Processes
@@ -35,8 +43,10 @@ def check_reward(
     data: dict[str, Any] = {"name": name}
     for option in options or []:
         apply_override(data, option)
+    if data["name"] != name:
+        raise InputError(f"--set name={data['name']}: the reward is named by the argument, {name!r}")
     part = find_component("rewards", PluginRef.model_validate(data))
-    reward = part.make(Processes(Compute.model_validate({"device": device})).device)
+    reward = part.make(Processes(Compute.model_validate({"device": device.value})).device)
     report = check(reward, name, size)
     console.print(f"{name}, in {reward.unit}; version {reward.version}", markup=False, highlight=False, soft_wrap=True)
     if report.scores is not None:

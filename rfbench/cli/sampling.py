@@ -21,7 +21,7 @@ class ExportFormat(str, Enum):
 def sample_images(
     run: Run,
     prompt: Annotated[list[str], typer.Option(help="What to draw; may be given several times.")],
-    images: Annotated[int, typer.Option(min=1, help="Images of each prompt.")] = 4,
+    images: Annotated[int, typer.Option(min=1, max=100_000, help="Images of each prompt.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Key of the noise; the same for every run and for --base.")] = 0,
     out: Annotated[Path, typer.Option(help="Where the PNG files go.")] = Path("images"),
     base: Annotated[bool, typer.Option("--base", help="Draw with the model as it was before training.")] = False,
@@ -57,10 +57,14 @@ def export_weights(
     import torch
 
     from rfbench.running import weights
+    from rfbench.running.folder import RunFolder
 
     if out is not None:
         weights.require_new(out)
+    RunFolder(run, writer=False).require_run()
+    held = RunFolder(run, writer=out is None)  # so that nothing else writes there meanwhile
     with working(f"writing what {run} trained"):
         policy, _ = weights.load_policy(run, torch.device("cpu"))
         folder = weights.save(policy, run, format.value) if out is None else weights.export(policy, out, format.value)
+    del held
     console.print(f"wrote {folder}", markup=False, highlight=False, soft_wrap=True)

@@ -186,7 +186,7 @@ def _print_batch(jobs: Sequence[Job], cluster: Slurm) -> None:
     if not left:
         return
     script, submission = cluster.preview(jobs)
-    print(script)
+    console.out(script, highlight=False)
     table = Table(title="Tasks", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for heading in ("task", "seed"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -13,6 +13,8 @@ from rfbench.errors import InterfaceError, NonFiniteError
 from rfbench.records.format import RESERVED
 from rfbench.suite.settings import Settings
 
+START_ERROR_SHARE = 0.1  # of the clip range
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -43,6 +45,14 @@ def check_metrics(metrics: Any, where: str) -> dict[str, float]:
         if not abs(value) <= sys.float_info.max:  # an integer may be larger, and NaN is not
             raise NonFiniteError(f"{where} returned the metric {name!r} = {value}")
     return metrics
+
+
+def check_answers(algorithm: Algorithm, where: str) -> None:
+    """An ``InterfaceError`` where what an algorithm says of itself is of another kind."""
+    for name in ("clip_range", "largest_start_error"):
+        value = getattr(algorithm, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+            raise InterfaceError(f"{where}: {name} is {value!r}; it is a number above 0, or None")
 
 
 class Algorithm(ABC):
@@ -86,6 +96,15 @@ class Algorithm(ABC):
     def clip_range(self) -> float | None:
         """The change of a step's log-prob at which the objective clips, in nats per dimension; None: it does not."""
         return None
+
+    @property
+    def largest_start_error(self) -> float | None:
+        """The largest ``start_error`` with which the objective is still what it says; None: any will do.
+
+        By default a tenth of ``clip_range``: beyond it, rounding decides what is clipped. None where an epoch has one
+        update, which starts where its images were sampled, and where there is no ratio.
+        """
+        return None if self.clip_range is None else START_ERROR_SHARE * self.clip_range
 
     def state_dict(self) -> dict[str, Any]:
         """What must survive a resume, besides the policy and its optimiser: tensors and plain values."""

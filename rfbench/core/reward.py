@@ -13,6 +13,8 @@ from rfbench.errors import InterfaceError, NonFiniteError
 from rfbench.hub.sources import Sourced
 from rfbench.suite.settings import Settings
 
+LARGEST_SCORE = 1e16  # its square, summed over a million images, is a number in fp32
+
 
 class Reward(Sourced, ABC):
     """Scores images against their prompts; higher is better.
@@ -88,6 +90,8 @@ def check_shape(scores: Tensor, name: str, count: int, where: str) -> None:
     """An ``InterfaceError`` unless there is one score for each of ``count`` images."""
     if not isinstance(scores, Tensor):
         raise InterfaceError(f"the reward {name!r} returned a {type(scores).__name__}; it must return a torch.Tensor")
+    if scores.is_complex():
+        raise InterfaceError(f"the reward {name!r} returned complex numbers at {where}; a score is a real number")
     found = tuple(scores.shape)
     if found == (count,):
         return
@@ -100,11 +104,12 @@ def check_shape(scores: Tensor, name: str, count: int, where: str) -> None:
 def _checked(scores: Tensor, name: str, prompts: Sequence[str], where: str, first: int) -> Tensor:
     check_shape(scores, name, len(prompts), where)
     scores = scores.float().cpu()
-    broken = torch.nonzero(~scores.isfinite()).flatten().tolist()
+    broken = torch.nonzero(~(scores.abs() <= LARGEST_SCORE)).flatten().tolist()  # NaN is not, either
     if broken:
         worst = broken[0]
         raise NonFiniteError(
             f"the reward {name!r} gave {scores[worst].item()} at {where} for image {first + worst}, prompt "
-            f"{prompts[worst]!r} ({len(broken)} of {len(scores)} scores of its batch are not finite)"
+            f"{prompts[worst]!r} ({len(broken)} of {len(scores)} scores of its batch are not finite, or beyond "
+            f"{LARGEST_SCORE:g}, which leaves no room for their spread)"
         )
     return scores

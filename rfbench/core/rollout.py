@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from rfbench.core.processes import Runtime
 from rfbench.core.reward import Reward, begin
 from rfbench.core.schedule import log_density
 from rfbench.suite.suite import AlgorithmSettings
+
+READ = 1 << 20  # numbers of a tensor that is checked by its content, too: rewards and log-probs, but no latents
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,13 @@ class Rollout:
         """Denoising steps that carry a gradient."""
         return self.log_probs.shape[1]
 
-    def versions(self) -> dict[str, tuple[int, int]]:
-        """Each tensor's identity and how often it was written to: different where something of it has changed."""
-        return {name: (id(x), x._version) for name, x in vars(self).items() if isinstance(x, Tensor)}
+    def versions(self) -> dict[str, tuple[int, int, str]]:
+        """Each tensor's identity, how often it was written to, and its checksum: different where something has changed.
+
+        What is written through an array of numpy's counts as no writing; large tensors, such as latents, are not read.
+        """
+        tensors = {name: x for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return {name: (id(x), x._version, _checksum(x) if x.numel() <= READ else "") for name, x in tensors.items()}
 
     def group_means(self) -> Tensor:
         """``(images,)`` the mean reward of each image's prompt in this epoch."""
@@ -124,6 +131,11 @@ class Rollout:
         """``(images,)`` a number for each image's prompt: its first group, where a prompt fills several groups."""
         first = {prompt: group for group, prompt in reversed(list(enumerate(self.prompts)))}
         return torch.tensor([first[prompt] for prompt in self.prompts])[self.groups]
+
+
+def _checksum(values: Tensor) -> str:
+    numbers = values.detach().cpu().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(numbers.numpy().tobytes()).hexdigest()
 
 
 def group_means(values: Tensor, groups: Tensor) -> Tensor:

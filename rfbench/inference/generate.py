@@ -26,10 +26,11 @@ def sample(
     base model, gets the same noise.
     """
     shape, num_steps, device = policy.model.latent_shape, policy.schedule.num_steps, policy.schedule.sigma.device
-    keys = [(seed, "sample", p, i) for p in range(len(prompts)) for i in range(images)]
-    for start in range(0, len(keys), chunk_size):
-        chunk = keys[start : start + chunk_size]
-        batch = Batch("sampling", [prompts[int(key[2])] for key in chunk], start)
+    count = len(prompts) * images
+    for start in range(0, count, chunk_size):
+        places = [divmod(number, images) for number in range(start, min(start + chunk_size, count))]
+        chunk = [(seed, "sample", prompt, image) for prompt, image in places]
+        batch = Batch("sampling", [prompts[prompt] for prompt, _ in places], start)
         condition = policy.encode_prompts(batch.prompts)
         drawn = keyed_random.normal(chunk, (num_steps + 1, *shape)).to(device)
         clean = drawn[:, 0]

@@ -9,7 +9,8 @@ import torch
 
 from rfbench.core.policy import POLICY, REFERENCE, check_trainable
 from rfbench.core.prompts import PromptSet
-from rfbench.errors import InputError
+from rfbench.core.rollout import RolloutNeeds
+from rfbench.errors import InputError, InterfaceError
 from rfbench.planning.suite_components import SuiteComponents
 from rfbench.plugins.component import Component
 from rfbench.suite.suite import AlgorithmSettings, Suite
@@ -17,6 +18,10 @@ from rfbench.suite.suite import AlgorithmSettings, Suite
 
 def check_algorithm(algorithm: Component, label: str, settings: AlgorithmSettings, *size: int) -> None:
     """An ``InputError`` where the algorithm cannot learn from epochs of this ``size``, the arguments of ``cost``."""
+    if not isinstance(algorithm.cls.rollout_needs, RolloutNeeds):
+        raise InterfaceError(
+            f"the algorithm {algorithm.name!r}: rollout_needs is {algorithm.cls.rollout_needs!r}, not a RolloutNeeds"
+        )
     needed = algorithm.cls.rollout_needs.min_images_per_prompt
     if settings.images_per_prompt < needed:
         raise InputError(

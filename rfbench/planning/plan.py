@@ -20,6 +20,7 @@ from rfbench.core.schedule import NoiseSchedule, schedule_of
 from rfbench.errors import InputError
 from rfbench.files import sha256_of_all
 from rfbench.hub.sources import Need, missing
+from rfbench.names import check_name
 from rfbench.planning.compatibility import check_algorithm, check_components, check_prompts
 from rfbench.planning.evaluation_prompts import choose_prompts
 from rfbench.planning.suite_components import SuiteComponents, suite_components
@@ -28,7 +29,6 @@ from rfbench.plugins.component import Component, find_component
 from rfbench.records.format import PluginRecord
 from rfbench.records.identity import Planned
 from rfbench.suite.loading import suite_names
-from rfbench.suite.settings import check_name
 from rfbench.suite.suite import AlgorithmSettings, PluginRef, Suite, TrackerSettings
 
 

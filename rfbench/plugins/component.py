@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rfbench.errors import InterfaceError
 from rfbench.hub.sources import Source, Sourced
 from rfbench.plugins import registry
 from rfbench.records.format import PluginRecord
@@ -25,6 +27,13 @@ class Component:
     config: Any
 
     def make(self, *arguments: Any) -> Any:
+        try:
+            inspect.signature(self.cls).bind(self.config, *arguments)
+        except TypeError as error:
+            raise InterfaceError(
+                f"the {self.kind.removesuffix('s')} {self.name!r} cannot be made: {self.cls.__name__} is given its "
+                f"config{' and a device' if arguments else ''}, and its __init__ has {error}"
+            ) from None
         return self.cls(self.config, *arguments)
 
     def check(self) -> None:

@@ -83,6 +83,8 @@ class StoredPrompts(PromptSet):
         format = path.suffix.lower()
         if format not in FORMATS:
             raise InputError(f"the prompt file {path} must end in one of {', '.join(FORMATS)}, to tell its format")
+        if path.exists() and not path.is_file():
+            raise InputError(f"the prompt file {path} is no file that can be read again, but a folder, device or pipe")
         try:
             _check_encoding(path, format)
             if format in LINE_FORMATS:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import polars as pl
 
+from rfbench.names import as_file_name
 from rfbench.report.comparison import Comparison
 from rfbench.report.drawing import check_axis, draw
 from rfbench.report.render import markdown, plots
 from rfbench.report.render.page import Plot, write_page
 
+FORMULA = r"^[=+\-@\t\r]"  # how a cell begins that a spreadsheet computes
 CSV = {"table": "comparison.csv"} | {
     name: f"{name}.csv" for name in ("estimates", "contrasts", "pairs", "curves", "stability")
 }
@@ -43,17 +45,16 @@ def write(found: Comparison, out: Path | str, x: str = "queries", html: Path | s
 
 
 def _write_csv(frame: pl.DataFrame, path: Path) -> None:
-    path.write_text(frame.write_csv(), encoding="utf-8")  # polars itself takes no path that is not UTF-8
+    """The frame, with an apostrophe before each text that a spreadsheet would take for a formula."""
+    text = pl.col(pl.String)
+    harmless = frame.with_columns(pl.when(text.str.contains(FORMULA)).then("'" + text).otherwise(text).name.keep())
+    path.write_text(harmless.write_csv(), encoding="utf-8")  # polars itself takes no path that is not UTF-8
 
 
 def _write_plots(found: Comparison, out: Path, x: str) -> list[Plot]:
     one = found.runs.runs["suite"].n_unique() == 1
     written = []
     for drawing in draw(found, x):
-        stem = drawing.name if one else f"{drawing.name}-{_file_name(drawing.suite)}"
+        stem = drawing.name if one else f"{drawing.name}-{as_file_name(drawing.suite)}"
         written.append(Plot(drawing.suite, drawing.name, drawing.caption, *plots.save(drawing.figure, out, stem)))
     return written
-
-
-def _file_name(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)

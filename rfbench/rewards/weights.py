@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -37,7 +37,7 @@ def read(path: Path) -> Weights:
             with safe_open(path, "pt") as file:
                 name = (file.metadata() or {}).get("name")
             return Weights(load_file(path), name)
-        return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
+        data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)|(Trying to [^\n]*)", str(error))  # as torch.load words it
         if refused is None:
@@ -47,9 +47,11 @@ def read(path: Path) -> Weights:
             "loading that can run code. If you trust who made it, convert it once: "
             f"`rfbench reward convert {path} {path.with_suffix('.safetensors')} --trust`, and use the new file"
         ) from None
-    except (SafetensorError, EOFError, RuntimeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} is not a checkpoint, or is damaged: {first}") from None
+    except OSError:
+        raise
+    except Exception as error:  # what is no pickle is read until something does not fit, whatever that is
+        raise _no_checkpoint(path, error) from None
+    return _unwrap(data, path)
 
 
 def outline(path: Path) -> Weights:
@@ -61,7 +63,9 @@ def outline(path: Path) -> Weights:
         return Weights({key: torch.empty(shape, device="meta") for key, shape in shapes.items()}, name)
     try:
         return _unwrap(torch.load(path, map_location="meta", weights_only=True, mmap=True), path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+    except OSError:
+        raise
+    except Exception:  # as above
         return read(path)
 
 
@@ -71,10 +75,26 @@ def convert(source: Path, target: Path, *, trust: bool) -> int:
         raise InputError(f"there is no file {source}")
     if target.exists():
         raise InputError(f"{target} exists already; remove it, or choose another name")
-    weights = _unwrap(torch.load(source, map_location="cpu", weights_only=False), source) if trust else read(source)
+    weights = _trusted(source) if trust else read(source)
     copies = {key: value.clone().contiguous() for key, value in weights.tensors.items()}
     save_file(copies, target, metadata={"name": weights.name} if weights.name else None)
     return len(copies)
+
+
+def _trusted(path: Path) -> Weights:
+    """A pickle's tensors, whatever code it runs."""
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=False)
+    except OSError:
+        raise
+    except Exception as error:  # that code's own, too
+        raise _no_checkpoint(path, error) from None
+    return _unwrap(data, path)
+
+
+def _no_checkpoint(path: Path, error: Exception) -> InputError:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{path} is not a checkpoint, or is damaged: {first}")
 
 
 def _unwrap(data: Any, path: Path) -> Weights:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rfbench.core.algorithm import Algorithm, check_metrics
+from rfbench.core.algorithm import Algorithm, check_answers, check_metrics
 from rfbench.core.evaluation import Evaluator, Judge
 from rfbench.core.learner import Learner
 from rfbench.core.meter import Meter
@@ -66,6 +66,14 @@ class Run:
             )
         return check_metrics(metrics, f"{where} at epoch {rollout.epoch + 1}")
 
+    def start_error(self) -> float | None:
+        """The learner's, the largest of all processes; None where none was computed."""
+        own = self.learner.start_error
+        errors = torch.zeros(self.processes.size)
+        errors[self.processes.rank] = -1 if own is None else own
+        largest = float(self.processes.sum(errors).max())
+        return None if largest < 0 else largest
+
     def counters(self) -> CountersRecord:
         """The work of all processes."""
         counters = self.meter.counters.as_dict()
@@ -110,6 +118,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
         policy = make_policy(suite, model, device, counters=meter.counters, seed=plan.seed)
     algorithm = plan.algorithm.make()
+    check_answers(algorithm, f"the algorithm {plan.algorithm.name!r}")
     for name in algorithm.snapshots:
         policy.take_snapshot(name)
     require_plain(algorithm.state_dict(), f"the algorithm {plan.algorithm.name!r}")

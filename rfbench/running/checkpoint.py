@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rfbench.errors import DamagedFileError, InputError
-from rfbench.files import sha256, sync, verify
+from rfbench.files import sha256, verify, whole_folder
 from rfbench.records.format import FORMAT, RunRecord
 from rfbench.records.identity import Planned, suite_hash, variant_hash
 from rfbench.running import failures
+from rfbench.running.folder import remove_checkpoints
 
 CONTENT = ("weights.safetensors", "state.pt")
 
@@ -37,12 +37,14 @@ class Checkpoint:
         weights: the trained parameters by name.
         state: optimiser, algorithm, counters and seconds; tensors and plain values.
         record_sizes: bytes of each record file at this moment.
+        record_sums: the checksum of each.
     """
 
     epoch: int
     weights: dict[str, Tensor]
     state: dict[str, Any]
     record_sizes: dict[str, int]
+    record_sums: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,7 @@ class Owner:
 def save(folder: Path, checkpoint: Checkpoint, owner: Owner) -> Path:
     """Writes ``folder/epoch-<n>`` and then removes older checkpoints; a full disk leaves them as they are."""
     final = folder / f"epoch-{checkpoint.epoch:06d}"
-    temporary = folder / f".{final.name}.tmp"
-    for leftover in (temporary, final):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    with failures.writing(temporary):
+    with whole_folder(final) as temporary, failures.writing(temporary):
         save_file(
             {name: value.contiguous() for name, value in checkpoint.weights.items()}, temporary / "weights.safetensors"
         )
@@ -81,25 +79,19 @@ def save(folder: Path, checkpoint: Checkpoint, owner: Owner) -> Path:
             **asdict(owner),
             "epoch": checkpoint.epoch,
             "record_sizes": checkpoint.record_sizes,
+            "record_sums": checkpoint.record_sums,
             "sha256": {name: sha256(temporary / name) for name in CONTENT},
         }
         (temporary / "manifest.json").write_text(json.dumps(manifest | {"checksum": _checksum(manifest)}, indent=2))
-        for path in temporary.iterdir():
-            sync(path)
-    os.rename(temporary, final)
-    sync(folder)
-    for other in (*folder.glob("epoch-*"), *folder.glob(".epoch-*.tmp")):  # whatever else is there is not ours
-        if other != final and other.is_dir():
-            shutil.rmtree(other)
+    remove_checkpoints(folder, but=final)
     return final
 
 
 def load_latest(folder: Path, device: torch.device, owner: Owner) -> Checkpoint | None:
     """The newest complete checkpoint of this owner, its checksums verified; None where there is none."""
-    complete = sorted(path for path in folder.glob("epoch-*") if path.is_dir())
-    if not complete:
+    newest = _latest(folder)
+    if newest is None:
         return None
-    newest = complete[-1]
     manifest = _read_manifest(newest / "manifest.json")
     for field, ours in asdict(owner).items():
         if manifest[field] != ours:
@@ -111,10 +103,31 @@ def load_latest(folder: Path, device: torch.device, owner: Owner) -> Checkpoint 
         verify(newest / name, manifest["sha256"][name])
     return Checkpoint(
         epoch=manifest["epoch"],
-        weights=load_file(newest / "weights.safetensors"),
-        state=torch.load(newest / "state.pt", map_location=device, weights_only=True),
+        weights=_loaded(newest / "weights.safetensors", load_file),
+        state=_loaded(newest / "state.pt", lambda path: torch.load(path, map_location=device, weights_only=True)),
         record_sizes=manifest["record_sizes"],
+        record_sums=manifest.get("record_sums", {}),  # not in those of earlier versions
     )
+
+
+def keep_latest(folder: Path) -> None:
+    """Removes all checkpoints but the newest complete one."""
+    remove_checkpoints(folder, but=_latest(folder))
+
+
+def _latest(folder: Path) -> Path | None:
+    return max((path for path in folder.glob("epoch-*") if path.is_dir()), default=None)
+
+
+def _loaded(path: Path, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """What is in a file; its checksum says that this was written, but not by whom."""
+    try:
+        return load(path)
+    except Exception as error:  # of many kinds
+        raise DamagedFileError(
+            f"{path} does not hold the tensors and plain values of a checkpoint ({type(error).__name__}), and nothing "
+            "else is loaded; start over with --overwrite"
+        ) from None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from rfbench.errors import InputError
-from rfbench.files import write_atomically
+from rfbench.files import remove, sha256, verify, write_atomically
 from rfbench.records.format import LINES, Record, RunRecord
 from rfbench.records.migration import parse_run, upgrade_line
 from rfbench.suite.settings import describe
@@ -22,6 +21,12 @@ from rfbench.suite.settings import describe
 RECORDS = ("metrics", "evals")
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 JUDGEMENTS = ("quick", "final")  # what `rfbench evaluate` writes, by tier
+OURS = (  # the files of a run, and what a crash leaves of them
+    "run.json.*",
+    *(f"{name}.json*" for name in (*RECORDS, *JUDGEMENTS)),
+    "samples/epoch-*.png*",
+    "samples/index.json*",
+)
 
 
 def run_path(root: Path, suite: str, variant: str, seed: int) -> Path:
@@ -38,6 +43,7 @@ class RunFolder:
         if not writer:
             return
         path.mkdir(parents=True, exist_ok=True)
+        self._check_kinds()
         # held until the process ends, however it ends; a lock that a killed process leaves behind would not do
         self._lock = FileLock(path / ".lock", timeout=patience, thread_local=False, fallback_to_soft=False)
         try:
@@ -69,14 +75,27 @@ class RunFolder:
         return self.path / "trackers"
 
     def clear(self) -> None:
-        """Removes what an earlier run left."""
-        for name in (*RECORDS, *JUDGEMENTS):
-            (self.path / f"{name}.jsonl").unlink(missing_ok=True)
-        for name in JUDGEMENTS:
-            (self.path / f"{name}.json").unlink(missing_ok=True)
-        (self.path / "run.json").unlink(missing_ok=True)
-        for folder in (self.checkpoints, self.weights, self.samples):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Removes what an earlier run left, and nothing else that is there; a link to another disk stays one.
+
+        First goes the record: what a crash leaves of the rest is then no run.
+        """
+        remove(self.path / "run.json")
+        remove_checkpoints(self.checkpoints)
+        for pattern in OURS:
+            for path in self.path.glob(pattern):
+                remove(path)
+        remove(self.weights)
+
+    def _check_kinds(self) -> None:
+        """An ``InputError`` where something of another kind stands in the place of the run's files or folders."""
+        files = ["run.json", *(f"{name}.jsonl" for name in (*RECORDS, *JUDGEMENTS))]
+        wrong = [name for name in files if (self.path / name).is_dir()]
+        wrong += [path.name for path in (self.checkpoints, self.weights, self.samples) if path.is_file()]
+        if wrong:
+            raise InputError(
+                f"{self.path / wrong[0]} is {'a folder' if wrong[0] in files else 'a file'}, which a run's "
+                f"{wrong[0]} is not; move it away"
+            )
 
     def read_run(self) -> RunRecord | None:
         """``run.json``, or None where there is none."""
@@ -101,9 +120,8 @@ class RunFolder:
         run = self.read_run()
         if run is None or run.status == "failed":
             return
-        path = self.path / f"run.json.{rank}"
-        path.write_text(run.model_copy(update={"status": "failed", "error": error}).to_json(indent=2) + "\n")
-        os.replace(path, self.path / "run.json")
+        failed = run.model_copy(update={"status": "failed", "error": error})
+        write_atomically(self.path / "run.json", failed.to_json(indent=2).encode() + b"\n", writer=rank)
 
     def append(self, name: str, *records: Record) -> None:
         """Adds lines to ``<name>.jsonl``, on disk when this returns."""
@@ -142,8 +160,13 @@ class RunFolder:
         paths = {name: self.path / f"{name}.jsonl" for name in RECORDS}
         return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
 
-    def truncate(self, sizes: dict[str, int]) -> None:
-        """Cuts the record files back to what they were at a checkpoint."""
+    def sums(self) -> dict[str, str]:
+        """The checksum of each record file: what a checkpoint remembers."""
+        paths = {name: self.path / f"{name}.jsonl" for name in RECORDS}
+        return {name: sha256(path) for name, path in paths.items() if path.exists()}
+
+    def truncate(self, sizes: dict[str, int], sums: dict[str, str]) -> None:
+        """Cuts the record files back to what they were at a checkpoint, if that is still in them."""
         for name in RECORDS:
             size, path = sizes[name], self.path / f"{name}.jsonl"
             actual = path.stat().st_size if path.exists() else 0
@@ -152,5 +175,14 @@ class RunFolder:
                     f"{path} has {actual} bytes, but the checkpoint was written when it had {size}: records were lost; "
                     "start over with --overwrite"
                 )
+            if name in sums:
+                verify(path, sums[name], size)
             if actual:
                 os.truncate(path, size)
+
+
+def remove_checkpoints(folder: Path, but: Path | None = None) -> None:
+    """Removes the checkpoints in ``folder``, and what a crash left of them; whatever else is there is not ours."""
+    for path in (*folder.glob("epoch-*"), *folder.glob(".epoch-*")):
+        if path != but and path.is_dir() and not path.is_symlink():
+            remove(path)

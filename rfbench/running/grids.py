@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -25,8 +26,9 @@ def save(folder: Path, epoch: int, results: list[SetResult], prompts: dict[str, 
     }
     write_atomically(folder / "index.json", json.dumps(index, indent=2).encode())
     for result in results:
-        path = folder / f"epoch-{epoch:04d}-{result.name}.png"
-        picture(result.grid).save(path)
+        path, png = folder / f"epoch-{epoch:04d}-{result.name}.png", io.BytesIO()
+        picture(result.grid).save(png, "PNG")
+        write_atomically(path, png.getvalue())
         write_scores(path, result.scored_by, result.grid_scores)
 
 

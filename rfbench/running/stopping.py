@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
+from typing import Any
 
 GRACE_SECONDS = 20  # that an epoch may go on for after SIGTERM
 
@@ -11,8 +12,9 @@ GRACE_SECONDS = 20  # that an epoch may go on for after SIGTERM
 class StopRequest:
     """How a run is asked to stop: a context in which signals are noted.
 
-    - SIGTERM, as from ``kill``, a cluster or torchrun: at the end of the epoch, if that comes within ``GRACE_SECONDS``,
-      else at once. Whoever sends it kills the run some 30 seconds later.
+    - SIGTERM, as from ``kill``, a cluster or torchrun, and SIGHUP, where the terminal is lost: at the end of the epoch,
+      if that comes within ``GRACE_SECONDS``, else at once. Whoever sends SIGTERM kills the run some 30 seconds later.
+      Under ``nohup`` a lost terminal is no reason to stop.
     - SIGUSR2, as from a cluster whose time limit is near: at the end of the epoch.
     - Ctrl-C: at once.
 
@@ -24,7 +26,13 @@ class StopRequest:
         self._previous: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> StopRequest:
-        handlers = {signal.SIGTERM: self._soon, signal.SIGUSR2: self._after_epoch, signal.SIGALRM: self._now}
+        handlers: dict[int, Any] = {
+            signal.SIGTERM: self._soon,
+            signal.SIGUSR2: self._after_epoch,
+            signal.SIGALRM: self._now,
+        }
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            handlers[signal.SIGHUP] = self._soon
         self._previous = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
         return self
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rfbench.core.algorithm import START_ERROR_SHARE
 from rfbench.core.processes import Processes
 from rfbench.core.rollout import Rollout, group_means, spread
 from rfbench.errors import InputError, InterfaceError, RfbenchError
@@ -25,7 +26,6 @@ from rfbench.running.stopping import StopRequest
 from rfbench.running.trackers import Trackers, tracking
 
 RESTART_PATIENCE = 60.0  # seconds for which a job that was started again waits for its former self to end
-START_ERROR_WARNING = 0.1  # share of the clip range that the ratio's first distance from 1 may reach unremarked
 
 
 def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -36,7 +36,7 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
     processes = Processes(plan.suite.compute)
     check_shares(plan, processes.size)
     patience = RESTART_PATIENCE if provenance.restarts() else 0.0
-    path = run_path(root, plan.suite.name, plan.label, plan.seed)
+    path = run_path(root.absolute(), plan.suite.name, plan.label, plan.seed)  # a plugin may go to another folder
     with processes.together():
         folder = RunFolder(path, writer=processes.is_main, patience=patience)
         earlier = None if overwrite else folder.read_run()
@@ -128,7 +128,8 @@ class _Training:
         run.restore(saved)
         self._counters = run.counters()
         if run.processes.is_main:
-            folder.truncate(saved.record_sizes)
+            checkpoint.keep_latest(folder.checkpoints)  # a crash may have left the one before it
+            folder.truncate(saved.record_sizes, saved.record_sums)
             self._trackers.replay(folder)
         self._epoch = saved.epoch
         return True
@@ -137,10 +138,12 @@ class _Training:
         run, before = self._run, self._run.meter.lap()
         rollout = run.rollout(self._epoch)
         metrics = run.update(rollout)
+        start_error, clip_range = run.start_error(), run.algorithm.clip_range
+        if self._epoch == 0:
+            _check_start(run, start_error)
         self._epoch += 1
         self._counters = run.counters()
         spent = {name: total - before[name] for name, total in run.meter.lap().items()}
-        start_error, clip_range = run.learner.start_error, run.algorithm.clip_range
         record = EpochRecord(
             epoch=self._epoch,
             reward_mean=float(rollout.rewards.mean()),
@@ -160,7 +163,7 @@ class _Training:
         if not run.learner.had_gradient and run.learner.grad_norm is not None:
             why = "every prompt's rewards are equal" if not record.reward_std_within_prompt else "no loss had one"
             self._progress.note(f"epoch {self._epoch}: nothing was learned, since there was no gradient: {why}")
-        if clip_range is not None and start_error is not None and start_error > START_ERROR_WARNING * clip_range:
+        if clip_range is not None and start_error is not None and start_error > START_ERROR_SHARE * clip_range:
             self._progress.note(
                 f"epoch {self._epoch}: before the first update a log-prob is already {start_error:.1e} away from its "
                 f"sampled value, with a clip range of {clip_range:.1e}; use fp32, or a larger clip range"
@@ -188,7 +191,7 @@ class _Training:
         run, folder = self._run, self._folder
         state = run.state()
         if run.processes.is_main:
-            saved = Checkpoint(self._epoch, run.policy.state_dict(), state, folder.sizes())
+            saved = Checkpoint(self._epoch, run.policy.state_dict(), state, folder.sizes(), folder.sums())
             checkpoint.save(folder.checkpoints, saved, self._owner)
 
     @contextmanager
@@ -268,6 +271,21 @@ class _Training:
                 updated_at=_now(),
             )
         )
+
+
+def _check_start(run: Run, start_error: float | None) -> None:
+    """An ``InputError`` where the first epoch's ratios start too far from 1 for the objective's clip."""
+    largest, clip_range = run.algorithm.largest_start_error, run.algorithm.clip_range
+    if largest is None or start_error is None or start_error <= largest:
+        return
+    precision = run.plan.suite.compute.precision
+    exact = "" if precision == "fp32" else "--set compute.precision=fp32, or "
+    raise InputError(
+        f"before the first update a log-prob is already {start_error:.1e} away from its sampled value; with its clip "
+        f"range of {clip_range} {run.plan.label} bears {largest:.1e} at most, beyond which rounding in {precision} "
+        f"decides what is clipped. Start over (--overwrite) with {exact}a clip range above "
+        f"{start_error / START_ERROR_SHARE:.1e}"
+    )
 
 
 def _spread(rollout: Rollout) -> dict[str, float | None]:

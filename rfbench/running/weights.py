@@ -7,8 +7,6 @@ it is not for version control. ``compute.export = false`` leaves it out, and ``r
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +14,7 @@ import torch
 
 from rfbench.core.policy import Policy, make_policy
 from rfbench.errors import InputError
+from rfbench.files import set_aside, whole_folder
 from rfbench.plugins.component import find_component
 from rfbench.running import checkpoint, failures
 from rfbench.running.checkpoint import Owner
@@ -32,19 +31,14 @@ def save(policy: Policy, run: Path, format: Format = "native") -> Path:
     """
     folder = RunFolder(run, writer=False).weights
     folder = folder.with_name(f"{folder.name}-kohya") if format == "kohya" else folder
-    written, earlier = _write(policy, folder, format), folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(earlier, ignore_errors=True)
-    if folder.is_dir():
-        os.rename(folder, earlier)
-    os.rename(written, folder)
-    shutil.rmtree(earlier, ignore_errors=True)
+    _write(policy, folder, format)
     return folder
 
 
 def export(policy: Policy, folder: Path, format: Format = "native") -> Path:
     """Writes the trained weights as ``folder``, which must be new: nothing that is there is touched."""
     require_new(folder)
-    os.rename(_write(policy, folder, format), folder)
+    _write(policy, folder, format)
     return folder
 
 
@@ -54,20 +48,17 @@ def require_new(folder: Path) -> None:
         raise InputError(f"{folder} exists already, and is left as it is; give --out a new folder, or remove it first")
 
 
-def _write(policy: Policy, folder: Path, format: Format) -> Path:
-    """The weights, whole, in a folder beside ``folder``."""
+def _write(policy: Policy, folder: Path, format: Format) -> None:
+    """The weights, whole, as ``folder``."""
     if format == "kohya" and policy.adapter is None:
         raise InputError(
             "kohya is a format of LoRA files, but this run trained all weights; export it without --format"
         )
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    with failures.writing(temporary):
+    with whole_folder(folder) as temporary, failures.writing(temporary):
         if format == "kohya" and policy.adapter is not None:
             policy.model.save_kohya(temporary, policy.adapter)
         else:
             policy.model.save_trained(temporary, policy.adapter)
-    return temporary
 
 
 def load_policy(path: Path, device: torch.device) -> tuple[Policy, Suite]:
@@ -76,12 +67,13 @@ def load_policy(path: Path, device: torch.device) -> tuple[Policy, Suite]:
     run = folder.require_run()
     suite = Suite.model_validate(run.suite)
     saved = checkpoint.load_latest(folder.checkpoints, device, Owner.recorded(run))
-    if saved is None and not folder.weights.is_dir():
+    weights = folder.weights if folder.weights.is_dir() else set_aside(folder.weights)  # an export was killed
+    if saved is None and not weights.is_dir():
         raise InputError(f"{path} has neither a checkpoint nor weights: nothing of what it trained is left")
     model = find_component("models", suite.model).make(device)
     policy = make_policy(suite, model, device)
     if saved is None:
-        policy.model.load_trained(folder.weights, policy.adapter)
+        policy.model.load_trained(weights, policy.adapter)
     else:
         policy.load_state_dict(saved.weights)
     return policy, suite

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError, field_validator
 
 from rfbench.errors import did_you_mean
+from rfbench.names import check_name
 
 LARGEST_INTEGER = 2**63 - 1  # of PyTorch, and of the tables that records are read into
-LONGEST_NAME = 200  # bytes; file systems take 255, and a name may get an ending
 # A field's word to `rfbench.records.identity`, as its json_schema_extra.
 FREE: dict[str, JsonValue] = {"identity": "free"}  # it may change at any time
 RESUME: dict[str, JsonValue] = {"identity": "resume"}  # it cannot change a training curve; a run keeps it to its end
@@ -34,22 +34,6 @@ class Settings(BaseModel):
         if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise ValueError(f"an integer is at most {LARGEST_INTEGER}, and this one has {value.bit_length()} bits")
         return value
-
-
-def check_name(name: str) -> str:
-    """``name``, if it can be part of a path: a folder or a file of exactly this name; else a ``ValueError``."""
-    wrong = None
-    if not name or name != name.strip():
-        wrong = "is empty, or begins or ends with a space"
-    elif name.startswith("."):
-        wrong = "begins with a dot"
-    elif {"/", "\\"} & set(name) or not name.isprintable():
-        wrong = "holds a slash, a backslash or a character that cannot be printed"
-    elif len(name.encode()) > LONGEST_NAME:
-        wrong = f"has {len(name.encode())} bytes, of {LONGEST_NAME} at most"
-    if wrong is not None:
-        raise ValueError(f"{name[:LONGEST_NAME]!r} cannot name a folder or file of the results, since it {wrong}")
-    return name
 
 
 Name = Annotated[str, AfterValidator(check_name)]

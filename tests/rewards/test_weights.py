@@ -98,3 +98,14 @@ def test_load_names_the_first_differences(tmp_path: Path) -> None:
         "does not hold the weights of a line: 3 tensors differ. weight is (3, 2), where (2, 3) is needed; "
         "bias (2,) is missing; scale (1,) is unknown"
     )
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize(
+    "content", [b"hello", b"", b"h\x65", b"\x80\x04K", b"(dp0\n.", b"<html></html>", bytes(range(256))]
+)
+def test_what_is_no_checkpoint_is_told_with_trust_and_without(content: bytes, trust: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.pt (is not a checkpoint, or is damaged|holds no state dict)"):
+        weights.convert(tmp_path / "a.pt", tmp_path / "b.safetensors", trust=trust)
+    assert not (tmp_path / "b.safetensors").exists()

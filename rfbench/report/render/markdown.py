@@ -8,7 +8,7 @@ import polars as pl
 
 from rfbench.report.frames import decimals, prompt_set, suites
 from rfbench.report.render import headline, tables
-from rfbench.report.render.tables import markdown_row, plain
+from rfbench.report.render.tables import markdown_row, plain, plain_line
 
 if TYPE_CHECKING:
     from rfbench.report.comparison import Comparison
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def to_markdown(found: Comparison) -> str:
     """Everything but single runs and pairs."""
-    parts = [f"{verdict}\n" for verdict in found.verdicts]
+    parts = ["\n".join([*map(plain_line, str(verdict).split("\n")), ""]) for verdict in found.verdicts]
     if list(found.notes):
         parts.append("\n".join(["## Notes\n", *(f"- {plain(note)}" for note in found.notes), ""]))
     parts += [headline.to_markdown(found.estimates, found.curves), tables.to_markdown(found.table)]

@@ -93,4 +93,10 @@ def markdown_row(row: list[str]) -> str:
 
 
 def plain(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+    """Text that Markdown shows as it is, in one line."""
+    return " ".join(plain_line(text).replace("|", "\\|").split())
+
+
+def plain_line(text: str) -> str:
+    """A line in which nothing is taken for HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")

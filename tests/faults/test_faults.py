@@ -1,0 +1,69 @@
+"""A short campaign: some trials of every kind that takes a second or two, and proof that it tells what broke."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults import campaign
+from tests.faults.campaign import Kind, Outcome, attempt, table
+from tests.faults.contents import require_same
+from tests.faults.trial import Broken, Trial
+
+SHORT = [  # kind and seed; `make faults` makes many more
+    *(("kill", seed) for seed in (1, 3)),
+    ("kill-export", 0),
+    ("stop", 4),
+    ("disk-limit", 2),
+    ("damage-resume", 0),
+    ("damage-read", 1),
+    ("plugin-refused", 0),
+    ("plugin-harmless", 0),
+    ("writers", 1),
+    ("flags", 3),
+    ("suites", 2),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("faults")
+
+
+@pytest.mark.parametrize(("kind", "seed"), SHORT)
+def test_rfbench_holds(kind: str, seed: int, folder: Path) -> None:
+    assert attempt(kind, seed, folder).broke is None
+
+
+def _breaks(trial: Trial) -> None:
+    trial.steps.append("a step")
+    raise Broken("a reason")
+
+
+def test_what_breaks_is_counted_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(campaign.KINDS, "breaks", Kind("something", 3, _breaks))
+    monkeypatch.setitem(campaign.KINDS, "fails", Kind("the campaign itself", 3, lambda trial: print(1 / 0)))
+    outcomes = campaign.campaign(["breaks", "fails"], tmp_path, trials=2)
+    assert [outcome.broke is not None for outcome in outcomes] == [True] * 4
+    assert outcomes[0] == Outcome("breaks", 0, broke="a step\n  a reason")
+    assert "| something | 2 |  | 0 | 2 | `breaks` 0-1 |" in table(outcomes)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.txt", "other"), ("b.txt", "one more"), ("run.json", '{"epoch": 3}'), ("run.json", None)]
+)
+def test_folders_that_differ_are_told_apart(name: str, content: str | None, tmp_path: Path) -> None:
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        (folder / "a.txt").write_text("the same")
+        (folder / "run.json").write_text(
+            '{"epoch": 2, "started_at": "' + folder.name + '", "phase_seconds": {"load": 1}}'
+        )
+    require_same(tmp_path / "one", tmp_path / "two")
+    if content is None:
+        (tmp_path / "two" / name).unlink()
+    else:
+        (tmp_path / "two" / name).write_text(content)
+    with pytest.raises(Broken):
+        require_same(tmp_path / "one", tmp_path / "two")

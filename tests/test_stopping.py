@@ -37,6 +37,19 @@ class Asked(Quiet):
             time.sleep(self._seconds)
 
 
+@pytest.fixture(scope="module")
+def rarely(pipeline: Path, prompt_file: Path) -> Suite:
+    """A suite no checkpoint of which is due before the end."""
+    compute = {"chunk_size": 8, "device": "cpu", "checkpoint_every": 10}
+    return tiny.make_suite(pipeline, prompt_file, compute=compute)
+
+
+@pytest.fixture(scope="module")
+def whole(rarely: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its run that nobody asked to stop."""
+    return train(tiny.plan(rarely), tmp_path_factory.mktemp("whole"), Quiet())
+
+
 def stopped(suite: Suite, out: Path, progress: Quiet) -> dict[str, Any]:
     with pytest.raises(KeyboardInterrupt):
         train(tiny.plan(suite), out, progress)
@@ -48,15 +61,14 @@ def stopped(suite: Suite, out: Path, progress: Quiet) -> dict[str, Any]:
     [(signal.SIGUSR2,), (signal.SIGTERM,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGUSR2, signal.SIGTERM)],
 )
 def test_it_stops_after_its_epoch_with_a_checkpoint_and_goes_on_as_if_it_had_not(
-    suite: Suite, tmp_path: Path, signals: tuple[signal.Signals, ...]
+    rarely: Suite, whole: Path, tmp_path: Path, signals: tuple[signal.Signals, ...]
 ) -> None:
-    rarely = suite.model_copy(update={"compute": suite.compute.model_copy(update={"checkpoint_every": 10})})
     record = stopped(rarely, tmp_path / "out", Asked(*signals))
     assert (record["status"], record["epoch"]) == ("interrupted", 2)
     folder = tmp_path / "out" / "tiny" / "prdp" / "seed-0"
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["epoch-000002"]
     train(tiny.plan(rarely), tmp_path / "out", Quiet(), resume=True)
-    assert_same_run(train(tiny.plan(rarely), tmp_path / "whole", Quiet()), folder)
+    assert_same_run(whole, folder)
 
 
 def test_sigterm_does_not_wait_for_a_long_epoch(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,16 @@
-"""What a suite asks of a device: memory and arithmetic, counted from shapes alone, against the GPUs that are here."""
+"""What a suite asks of a device, memory and arithmetic, against the GPUs that are here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from rfbench.errors import InputError
+from rfbench.planning.arithmetic import Arithmetic, arithmetic
+from rfbench.planning.cards import USABLE
 from rfbench.planning.memory import MemoryPart, device_peak, device_phases, memory_account
-from rfbench.planning.plan import Outline, Totals
+from rfbench.planning.plan import Outline
 from rfbench.suite.suite import Suite
-
-USABLE = 0.9  # of a card's memory: the rest goes to what the account leaves out
 
 
 @dataclass(frozen=True)
@@ -29,23 +27,15 @@ class Demand:
 
     Attributes:
         components: the account of memory.
-        forward_flops: floating-point operations of one latent through the denoiser.
-        backward_forwards: forwards that one backward costs on top of its own: two, and one more with checkpointing.
     """
 
     components: list[MemoryPart]
-    forward_flops: int
-    backward_forwards: int
+    arithmetic: Arithmetic
 
     @property
     def bytes(self) -> int:
         """On the GPU, at the most demanding moment."""
         return device_peak(self.components)
-
-    def flops(self, totals: Totals) -> float:
-        """Of a whole run's network calls; decoding and rewards are not in it."""
-        forwards = totals.training_forwards + totals.evaluation_forwards
-        return float(self.forward_flops * (forwards + self.backward_forwards * totals.training_backwards))
 
 
 def gpus() -> list[Gpu]:
@@ -58,19 +48,8 @@ def gpus() -> list[Gpu]:
 
 def demand(outline: Outline) -> Demand | None:
     """What the run asks; None where the model's architecture cannot be told without its files."""
-    try:
-        components = memory_account(outline)
-        model = outline.model.cls.untrained(outline.model.config, torch.device("meta"))
-    except InputError:
-        return None
-    if model is None:
-        return None
-    with torch.no_grad():
-        condition, latents = model.encode(""), torch.empty(1, *model.latent_shape, device="meta")
-        with FlopCounterMode(display=False) as counter:
-            model.predict(model.denoiser, latents, torch.zeros(1, device="meta"), condition)
-    checkpointing = outline.suite.compute.gradient_checkpointing
-    return Demand(components, counter.get_total_flops(), 3 if checkpointing else 2)
+    counted = arithmetic(outline)
+    return None if counted is None else Demand(memory_account(outline), counted)
 
 
 def device_problem(suite: Suite, asked: Demand | None, here: list[Gpu]) -> str | None:

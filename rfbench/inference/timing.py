@@ -10,9 +10,12 @@ import torch
 
 from rfbench.core.conditioning import stack
 from rfbench.core.processes import Processes
+from rfbench.planning.arithmetic import Arithmetic
 from rfbench.planning.plan import Plan, Totals
 from rfbench.running.assembly import make_run
 from rfbench.running.provenance import device_name
+
+WORTH_TIMING = 1e12  # floating-point operations: some seconds of a CPU's core
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Speed:
         """Network calls of a whole run; decoding, rewards and bookkeeping are not in it."""
         forwards = totals.training_forwards - totals.training_backwards + totals.evaluation_forwards
         return self.forward_seconds * forwards + self.backward_seconds * totals.training_backwards
+
+
+def worth_timing(counted: Arithmetic | None) -> bool:
+    """Whether ``measure`` takes seconds here: on a GPU, or where the networks are small."""
+    return torch.cuda.is_available() or counted is None or 12 * counted.call_flops < WORTH_TIMING
 
 
 def measure(plan: Plan) -> Speed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -117,6 +118,8 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         judges = [Judge(plan.reward.name, reward, "training")]
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
         policy = make_policy(suite, model, device, counters=meter.counters, seed=plan.seed)
+        policy.encode_prompts.keep(chain(*plan.evaluation_prompts.values()))
+        policy.encode_prompts.keep_if_few(plan.prompts["train"])
     algorithm = plan.algorithm.make()
     check_answers(algorithm, f"the algorithm {plan.algorithm.name!r}")
     for name in algorithm.snapshots:

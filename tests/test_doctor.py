@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rfbench.doctor.device import Demand, Gpu, device_problem
 from rfbench.doctor.files import examine, format_problem
 from rfbench.doctor.libraries import libraries
 from rfbench.hub.sources import Need, Source
 from rfbench.planning.arithmetic import Arithmetic, arithmetic
+from rfbench.planning.device import Demand, Gpu, device_problem
 from rfbench.planning.memory import MemoryPart
 from rfbench.planning.plan import make_outline
 from rfbench.suite.loading import load_suite

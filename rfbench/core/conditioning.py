@@ -10,6 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from rfbench.core.prompts import PromptSet
+
 Condition = dict[str, Tensor]
 RECENT_BYTES = 64 * 2**20  # of prompts that may not come back
 KEPT_SHARE = 0.05  # of the machine's memory that the training prompts may take, if they are kept at all
@@ -58,7 +60,7 @@ class PromptEncoder:
         """Each of these stays in memory once it has been asked for."""
         self._to_keep.update(prompts)
 
-    def keep_if_few(self, prompts: Sequence[str], share: float = KEPT_SHARE) -> None:
+    def keep_if_few(self, prompts: PromptSet | Sequence[str], share: float = KEPT_SHARE) -> None:
         """The same, where all of them together fit into this ``share`` of the machine's memory."""
         if num_bytes(self._encode(prompts[0])) * len(prompts) <= share * memory_bytes():
             self.keep(prompts)

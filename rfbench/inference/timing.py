@@ -49,8 +49,8 @@ def worth_timing(counted: Arithmetic | None) -> bool:
 def measure(plan: Plan) -> Speed:
     """Loads the model and times one chunk forward, and one forward and backward."""
     run = make_run(plan, Processes(plan.suite.compute))
-    policy, suite = run.policy, plan.suite
-    chunk_size, device = suite.compute.chunk_size, run.processes.device
+    policy, suite = run.policy, run.plan.suite
+    chunk_size, device = suite.compute.pairs_per_call, run.processes.device
     shape = policy.model.latent_shape
     latents = torch.randn(chunk_size, *shape, device=device)
     steps = policy.schedule.objective_steps[:1].repeat(chunk_size)

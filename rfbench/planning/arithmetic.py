@@ -52,9 +52,8 @@ def arithmetic(outline: Outline) -> Arithmetic | None:
 
 def arithmetic_of(outline: Outline, flops: int) -> Arithmetic:
     """Of a run whose model is counted already: ``flops`` are its ``forward_flops``."""
-    compute = outline.suite.compute
-    calls = 2 if outline.suite.sampler.guidance_scale != 1 else 1
-    return Arithmetic(flops, 3 if compute.gradient_checkpointing else 2, calls * compute.chunk_size)
+    compute, calls = outline.suite.compute, outline.calls_per_prediction
+    return Arithmetic(flops, 3 if compute.gradient_checkpointing else 2, calls * compute.pairs_per_call)
 
 
 def forward_flops(model: Component) -> int | None:

@@ -43,7 +43,7 @@ def memory_account(outline: Outline) -> list[MemoryPart]:
     with FakeTensorMode(allow_non_fake_inputs=True):
         for network in _networks(policy):
             _move_to_cpu(network)
-        components = [*_weights(policy), *_others(outline, model, policy), *_chunks(policy, compute.chunk_size)]
+        components = [*_weights(policy), *_others(outline, model, policy), *_chunks(policy, compute.pairs_per_call)]
     return [component for component in components if component.bytes]
 
 
@@ -90,7 +90,7 @@ def _others(outline: Outline, model: Model, policy: Policy) -> list[MemoryPart]:
     return [
         *rewards,
         MemoryPart("prompt embeddings of an epoch", outline.prompts_per_epoch * prompt, "always"),
-        MemoryPart("noise of a chunk", suite.compute.chunk_size * trajectory, "sampling"),
+        MemoryPart("noise of a chunk", suite.compute.pairs_per_call * trajectory, "sampling"),
         MemoryPart("latents of an epoch", suite.budget.reward_queries_per_epoch * trajectory, "host"),
         MemoryPart("encoded prompts", RECENT_BYTES + evaluated * prompt, "host"),
     ]

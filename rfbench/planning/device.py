@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
+from rfbench.errors import InputError
 from rfbench.planning.arithmetic import Arithmetic, arithmetic
 from rfbench.planning.cards import USABLE
 from rfbench.planning.memory import MemoryPart, device_peak, device_phases, memory_account
 from rfbench.planning.plan import Outline
 from rfbench.suite.suite import Suite
+
+CAPABILITIES = {"tf32": (8, 0), "bf16": (8, 0)}  # from which on a GPU's matrix units know them
 
 
 @dataclass(frozen=True)
@@ -64,23 +67,58 @@ def device_problem(suite: Suite, asked: Demand | None, here: list[Gpu]) -> str |
     needed, there = asked.bytes / 2**30, smallest / 2**30
     return (
         f"a run needs about {needed:.1f} GiB of GPU memory, and {USABLE:.0%} of {there:.1f} GiB can be used; "
-        f"{_advice(suite, asked, int(USABLE * smallest))}"
+        f"{_advice(suite, asked.components, int(USABLE * smallest))}"
     )
 
 
-def _advice(suite: Suite, asked: Demand, usable: int) -> str:
+def check_device(outline: Outline, device: torch.device) -> None:
+    """An ``InputError`` where the run cannot work on its GPU: told before any weights load."""
+    if device.type != "cuda":
+        return
+    suite, card = outline.suite, torch.cuda.get_device_properties(device)
+    problem = precision_problem(suite.compute.precision, card.name, (card.major, card.minor))
+    problem = problem or memory_problem(suite, memory_account(outline), card.name, card.total_memory)
+    if problem is not None:
+        raise InputError(problem)
+
+
+def precision_problem(precision: str, card: str, capability: tuple[int, int]) -> str | None:
+    """What a card of some compute capability lacks for ``compute.precision``."""
+    needed = CAPABILITIES.get(precision, (0, 0))
+    if capability >= needed:
+        return None
+    return (
+        f"compute.precision is {precision!r}, which needs a GPU of compute capability {needed[0]}.{needed[1]}, but "
+        f"{card} has {capability[0]}.{capability[1]}; use --set compute.precision=fp16 or fp32"
+    )
+
+
+def memory_problem(suite: Suite, components: list[MemoryPart], card: str, there: int) -> str | None:
+    """Why a run cannot fit into all of a card's memory, and the setting to change."""
+    needed = device_peak(components)
+    if needed <= there:
+        return None
+    largest = max((part for part in components if part.when != "host"), key=lambda part: part.bytes)
+    return (
+        f"with compute.chunk_size {suite.compute.chunk_size} a run needs about {needed / 2**30:.1f} GiB of GPU memory, "
+        f"{largest.bytes / 2**30:.1f} GiB of them for {largest.name} ({largest.when}), but {card} has "
+        f"{there / 2**30:.1f} GiB; {_advice(suite, components, int(USABLE * there))}"
+    )
+
+
+def _advice(suite: Suite, components: list[MemoryPart], usable: int) -> str:
     """The setting to change first: of the phase that asks for the most, unless the weights alone are too many."""
-    always, phases = device_phases(asked.components)
+    always, phases = device_phases(components)
     largest = max(phases, key=lambda phase: phases[phase]) if phases else ""
     compute = suite.compute
-    if always + phases.get("update", 0) // compute.chunk_size > usable:
+    if always + phases.get("update", 0) // compute.pairs_per_call > usable:
         if suite.finetune.method == "full":
             return "train a LoRA instead, which is another experiment: --set finetune.method=lora"
         return "its weights alone ask for a larger card"
-    if largest == "decoding" and (compute.decode_chunk_size or compute.chunk_size) > 1:
-        return f"--set compute.decode_chunk_size={(compute.decode_chunk_size or compute.chunk_size) // 2}"
+    if largest == "decoding" and (compute.decode_chunk_size or compute.pairs_per_call) > 1:
+        return f"--set compute.decode_chunk_size={(compute.decode_chunk_size or compute.pairs_per_call) // 2}"
     if largest == "update" and not compute.gradient_checkpointing:
         return "--set compute.gradient_checkpointing=true"
-    if compute.chunk_size > 1:
-        return f"--set compute.chunk_size={compute.chunk_size // 2}"
+    if compute.pairs_per_call > 1:
+        return f"--set compute.chunk_size={compute.pairs_per_call // 2}"
     return "a larger card is needed"

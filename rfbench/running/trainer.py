@@ -176,6 +176,11 @@ class _Training:
         if run.processes.is_main:
             self._record("metrics", record)
         self._progress.epoch(record)
+        if dropped := run.learner.dropped_steps:
+            self._progress.note(
+                f"epoch {self._epoch}: {dropped} of {run.learner.steps} optimiser steps were dropped, since their fp16 "
+                f"gradients overflowed; the loss scale is {run.learner.loss_scale:g} now"
+            )
         if not run.learner.had_gradient and run.learner.grad_norm is not None:
             why = "every prompt's rewards are equal" if not record.reward_std_within_prompt else "no loss had one"
             self._progress.note(f"epoch {self._epoch}: nothing was learned, since there was no gradient: {why}")

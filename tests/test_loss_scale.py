@@ -15,6 +15,8 @@ from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
 from tests import tiny
 
+pytestmark = pytest.mark.slow  # most CPUs only emulate fp16
+
 
 @pytest.fixture
 def half(suite: Suite) -> Suite:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test test-all test-slow lint golden faults audit docs clean
+.PHONY: demo test test-all test-slow lint golden faults audit gpu docs clean
 
 .venv/installed: pyproject.toml  # rfbench alone
 	$(PYTHON) -m venv .venv
@@ -51,6 +51,9 @@ faults: .venv/installed-tests  # docs/faults.md; one trial again: python -m test
 
 audit: .venv/installed-audit  # known weaknesses of the installed dependencies
 	$(BIN)/python -m pip_audit --skip-editable
+
+gpu: .venv/installed
+	$(BIN)/python benchmarks/gpu/run.py
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -128,7 +128,7 @@ class Probe:
             run.policy,
             run.reward,
             self._plan.reward.name,
-            Runtime(run.processes, run.meter, suite.compute.chunk_size, seed),
+            Runtime(run.processes, run.meter, suite.compute.pairs_per_call, seed),
         )
 
     def rollout(self, number: int, images_per_prompt: int) -> Rollout:

@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rfbench.doctor.device import Demand, Gpu, demand, device_problem
 from rfbench.doctor.files import examine, format_problem
 from rfbench.doctor.libraries import libraries
 from rfbench.hub.sources import Need, Source
+from rfbench.planning.arithmetic import Arithmetic, arithmetic
+from rfbench.planning.device import Demand, Gpu, device_problem
 from rfbench.planning.memory import MemoryPart
 from rfbench.planning.plan import make_outline
 from rfbench.suite.loading import load_suite
@@ -192,7 +193,7 @@ SMALL = [MemoryPart("weights", 10 * GIB, "always"), MemoryPart("activations", 20
 )
 def test_a_gpu_that_is_too_small(gib: int, settings: list[str], advice: str | None) -> None:
     suite = load_suite("tiny-shapes", ["compute.chunk_size=64", *settings])
-    problem = device_problem(suite, Demand(SMALL, 1, 2), [Gpu("a card", gib * GIB)])
+    problem = device_problem(suite, Demand(SMALL, Arithmetic(1, 2, 64)), [Gpu("a card", gib * GIB)])
     if advice is None:
         assert problem is None
     else:
@@ -208,7 +209,7 @@ def test_a_gpu_that_is_not_there() -> None:
 def test_arithmetic_is_counted_on_the_architecture() -> None:
     """A linear layer of n by m takes 2nm operations; guidance, checkpointing and backwards count as calls."""
     outline = make_outline(load_suite("tiny-shapes"), "prdp", seed=0)
-    asked = demand(outline)
+    asked = arithmetic(outline)
     assert asked is not None
     totals = outline.totals()
     calls = totals.training_forwards + totals.evaluation_forwards + 2 * totals.training_backwards

@@ -149,7 +149,7 @@ def forward_flops(way: Way) -> int:
 
 def matrix_peak(device: torch.device, precision: str) -> float:
     """Operations per second of a large matrix product: the best of ten."""
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     n = 8192 if device.type == "cuda" else 1024 if precision == "fp32" else 256  # CPUs often only emulate the others
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     meter, best = Meter(device), float("inf")

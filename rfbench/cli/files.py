@@ -8,13 +8,14 @@ import typer
 from rich.table import Table
 
 from rfbench.cli.app import Overrides, Plugins, console, working
-from rfbench.suite.loading import load_suite
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a .toml file.", metavar="SUITE")]
 
 
 def fetch(suite: SuiteName, overrides: Overrides = None, plugin: Plugins = None) -> None:
     """Download exactly what a suite needs and this disk lacks. Ended early, the same command goes on."""
+    from rfbench.suite.loading import load_suite
+
     loaded = load_suite(suite, overrides or [])
     from rfbench.planning.suite_components import suite_components
 
@@ -59,6 +60,8 @@ def doctor(
     ] = False,
 ) -> None:
     """Tell what a suite lacks on this machine, and what its runs cost. Exit code 1 where it cannot run."""
+    from rfbench.suite.loading import load_suite
+
     loaded = load_suite(suite, overrides or [])
     from rfbench.doctor.diagnosis import diagnose
     from rfbench.doctor.terminal import render, verdict

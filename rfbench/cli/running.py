@@ -55,12 +55,17 @@ def add_totals(table: Table, totals: Totals) -> None:
 
 
 def _print_costs(outline: Outline) -> None:
-    """What a run would spend: counted, and timed where the files are there."""
+    """What a run would spend: counted from shapes, and timed where the files are there and that takes seconds."""
+    from rfbench.doctor.card_days import run_days
     from rfbench.hub.sources import missing
+    from rfbench.inference.timing import measure, worth_timing
+    from rfbench.planning.arithmetic import arithmetic
+    from rfbench.planning.cards import duration
     from rfbench.planning.plan import command_line_name
 
     suite, totals, absent = outline.suite, outline.totals(), outline.missing_files()
     plan = None if absent else outline.open()
+    counted, speed = arithmetic(outline), None
     table = Table(
         title=escape(f"{outline.label} on {suite.name}, {suite.epochs} epochs"), title_justify="left", show_header=False
     )
@@ -68,14 +73,16 @@ def _print_costs(outline: Outline) -> None:
     add_totals(table, totals)
     if plan is None:
         table.add_row("estimated time and memory", "not measured: files are missing")
+    elif not worth_timing(counted):
+        table.add_row("estimated time and memory", "not measured: too slow here; `rfbench doctor` counts the memory")
     else:
-        from rfbench.inference.timing import measure
-
         with working(f"timing {outline.label} on {suite.name}"):
             speed = measure(plan)
-        minutes = speed.seconds(totals) / 60
-        table.add_row("estimated time", f"{minutes:.1f} min of network calls at this machine's speed")
+        took = duration(speed.seconds(totals) / 86_400)
+        table.add_row("estimated time", f"{took} of network calls at this machine's speed")
         table.add_row("estimated peak memory", f"{speed.memory_bytes / 2**30:.2f} GiB")
     console.print(table)
+    if counted is not None:
+        console.print(run_days(outline, counted, speed))
     if absent:
         console.print(missing(absent, command_line_name(suite)), markup=False, highlight=False, soft_wrap=True)

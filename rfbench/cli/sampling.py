@@ -39,7 +39,7 @@ def sample_images(
         require_text(text, "--prompt")
     with working(f"drawing {len(prompt) * images} images with {'the base model of ' if base else ''}{run}"):
         policy, suite = weights.load_policy(run, Processes(Compute()).device)
-        whose, size = REFERENCE if base else POLICY, suite.compute.chunk_size
+        whose, size = REFERENCE if base else POLICY, suite.compute.pairs_per_call
         pictures = generate.sample(policy, prompt, images=images, seed=seed, chunk_size=size, weights=whose)
     for path in generate.save(pictures, prompt, images, out):
         console.print(path, markup=False, highlight=False, soft_wrap=True)

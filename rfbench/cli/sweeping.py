@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import reduce
 from operator import add
@@ -20,6 +20,8 @@ from rfbench.cli.tuning import remark_untuned
 from rfbench.errors import InputError, RfbenchError
 
 if TYPE_CHECKING:
+    from rfbench.planning.arithmetic import Arithmetic
+    from rfbench.planning.plan import Totals
     from rfbench.sweeps.engine import Engine, Outcome
     from rfbench.sweeps.jobs import Job
     from rfbench.sweeps.local import Lane
@@ -160,7 +162,7 @@ def _seeds(text: str) -> list[int]:
 
 def _print_sweep(jobs: Sequence[Job], lanes: Sequence[Lane]) -> None:
     """How far each run is, and what the unfinished ones would spend."""
-    from rfbench.sweeps.costs import estimated_hours, unspent
+    from rfbench.sweeps.costs import arithmetics, estimated_hours, unspent
     from rfbench.sweeps.display import render
     from rfbench.sweeps.engine import Outcome
 
@@ -171,17 +173,34 @@ def _print_sweep(jobs: Sequence[Job], lanes: Sequence[Lane]) -> None:
         return
     table = Table(title="What is left", title_justify="left", show_header=False)
     add_totals(table, reduce(add, left.values()))
-    hours, threads = estimated_hours(left, lanes), lanes[0].threads
+    counted, threads = arithmetics(left), lanes[0].threads
+    hours = estimated_hours(left, counted, lanes)
     table.add_row("runs at a time", f"{len(lanes)}, on {threads} thread{'s' if threads > 1 else ''} each")
-    table.add_row("estimated time", f"{hours:.1f} hours of network calls at this machine's speed")
+    estimate = (
+        "not measured: too slow here"
+        if hours is None
+        else f"{hours:.1f} hours of network calls at this machine's speed"
+    )
+    table.add_row("estimated time", estimate)
     console.print(table)
+    _print_card_days(left, counted)
+
+
+def _print_card_days(left: Mapping[Job, Totals], counted: Mapping[str, Arithmetic | None]) -> None:
+    """The time of what is left on the cards that people have, where its networks fill one."""
+    from rfbench.doctor.card_days import card_days
+    from rfbench.sweeps.costs import left_flops
+
+    flops = left_flops(left, counted)
+    if flops is not None:
+        console.print(card_days("what is left", flops, [f"Network calls alone: {flops:.3g} operations."]))
 
 
 def _print_batch(jobs: Sequence[Job], cluster: Slurm) -> None:
     """What would be submitted: the batch script, and the run of each task."""
-    from rfbench.sweeps.costs import unspent
+    from rfbench.sweeps.costs import arithmetics, unspent
 
-    left = [job for job in jobs if not job.finished]
+    left = {job: unspent(job) for job in jobs if not job.finished}
     _say(f"{len(jobs) - len(left)} of {len(jobs)} runs finished")
     if not left:
         return
@@ -196,5 +215,6 @@ def _print_batch(jobs: Sequence[Job], cluster: Slurm) -> None:
         table.add_row(str(index), str(task.seed), escape(task.suite), escape(task.variant))
     console.print(table)
     spent = Table(title="What they would spend", title_justify="left", show_header=False)
-    add_totals(spent, reduce(add, map(unspent, left)))
+    add_totals(spent, reduce(add, left.values()))
     console.print(spent)
+    _print_card_days(left, arithmetics(left))

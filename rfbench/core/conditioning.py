@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from rfbench.core.prompts import PromptSet
+
 Condition = dict[str, Tensor]
-CACHE_BYTES = 4 * 2**30
+RECENT_BYTES = 64 * 2**20  # of prompts that may not come back
+KEPT_SHARE = 0.05  # of the machine's memory that the training prompts may take, if they are kept at all
 
 
 def select(condition: Condition, rows: Tensor) -> Condition:
@@ -24,32 +28,42 @@ def stack(conditions: Sequence[Condition]) -> Condition:
 
 
 class PromptEncoder:
-    """Prompt -> condition on the model's device, keeping the most recent prompts in ``capacity_bytes`` of CPU memory.
+    """Prompt -> condition on the model's device, keeping in CPU memory the prompts that will be asked for again.
 
     Prompts are encoded one by one: an embedding then depends on its prompt alone, bit for bit, whatever was encoded
     before a resume or on another process.
 
-    Why 4 GiB: a prompt takes 77 x 768 numbers (0.24 MB) in Stable Diffusion 1.x and 0.64 MB in XL, so 100,000 prompts
-    would take 24 or 64 GB. All prompts of a small suite and every evaluation fit (18,000 or 6,700 prompts); of a large
-    one a prompt comes back after hundreds of epochs, and encoding it again costs 13 GFLOP beside the 80 TFLOP of
-    sampling one image of it.
+    Why not all of them: a prompt takes 77 x 768 numbers (0.24 MB) in Stable Diffusion 1.x and 0.64 MB in XL. Of
+    100,000 training prompts each comes back after hundreds of epochs, and encoding it again costs 13 GFLOP beside the
+    80 TFLOP of sampling one image of it. What an epoch, or an algorithm's replay, asks for again and again is recent.
     """
 
     def __init__(
         self,
         encode: Callable[[str], Condition],
         unconditional: Callable[[], Condition] | None = None,
-        capacity_bytes: int = CACHE_BYTES,
+        recent_bytes: int = RECENT_BYTES,
     ) -> None:
         self._encode_one, self._unconditional = encode, unconditional or partial(encode, "")
-        self._free = capacity_bytes
-        self._cache: OrderedDict[str, Condition] = OrderedDict()
+        self._to_keep: set[str] = set()
+        self._kept: dict[str, Condition] = {}
+        self._recent: OrderedDict[str, Condition] = OrderedDict()
+        self._free = recent_bytes
         self._device = torch.device("cpu")
         self._empty: Condition | None = None
 
     def __call__(self, prompts: Sequence[str]) -> Condition:
         joined = stack([self._encode(prompt) for prompt in prompts])
         return {name: value.to(self._device) for name, value in joined.items()}
+
+    def keep(self, prompts: Iterable[str]) -> None:
+        """Each of these stays in memory once it has been asked for."""
+        self._to_keep.update(prompts)
+
+    def keep_if_few(self, prompts: PromptSet | Sequence[str], share: float = KEPT_SHARE) -> None:
+        """The same, where all of them together fit into this ``share`` of the machine's memory."""
+        if num_bytes(self._encode(prompts[0])) * len(prompts) <= share * memory_bytes():
+            self.keep(prompts)
 
     def empty(self, rows: int) -> Condition:
         """The unconditional condition with ``rows`` equal rows; it stays on the device, since every step needs it."""
@@ -60,16 +74,27 @@ class PromptEncoder:
 
     @torch.no_grad()
     def _encode(self, prompt: str) -> Condition:
-        if prompt in self._cache:
-            self._cache.move_to_end(prompt)
-            return self._cache[prompt]
+        if prompt in self._kept:
+            return self._kept[prompt]
+        if prompt in self._recent:
+            self._recent.move_to_end(prompt)
+            return self._recent[prompt]
         encoded = self._encode_one(prompt)
         self._device = next(iter(encoded.values())).device
-        self._cache[prompt] = {name: value.cpu() for name, value in encoded.items()}
-        self._free -= num_bytes(encoded)
-        while self._free < 0 and len(self._cache) > 1:
-            self._free += num_bytes(self._cache.popitem(last=False)[1])
-        return self._cache[prompt]
+        condition = {name: value.cpu() for name, value in encoded.items()}
+        if prompt in self._to_keep:
+            self._kept[prompt] = condition
+            return condition
+        self._recent[prompt] = condition
+        self._free -= num_bytes(condition)
+        while self._free < 0 and len(self._recent) > 1:
+            self._free += num_bytes(self._recent.popitem(last=False)[1])
+        return condition
+
+
+def memory_bytes() -> int:
+    """The machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def num_bytes(condition: Condition) -> int:

@@ -64,6 +64,7 @@ class Learner:
             optimiser step: the ratio's distance from 1, in nats per dimension; None where none was computed.
         grad_norm: the gradient's global norm before clipping, at the last call of ``step``; None before the first one.
         had_gradient: whether any step of the epoch had a gradient that was not zero.
+        steps, dropped_steps: calls of ``step`` in the epoch, and those of them whose fp16 gradient overflowed.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class Learner:
         self.start_error: float | None = None
         self.grad_norm: float | None = None
         self.had_gradient = False
-        self._stepped = False  # no call of step since the rollout
+        self.steps = self.dropped_steps = 0
+        self._shrinking = 1.0  # of the losses since the last optimiser step: a power of two
         self._untouched = True  # no optimiser step since the rollout
         self._skips = False  # and there will be none
         self._where = self._epoch = "the start"
@@ -100,13 +102,14 @@ class Learner:
         """Called by the trainer before an epoch's update."""
         self.start_error = None
         self.grad_norm = None
-        self.had_gradient = self._stepped = self._skips = False
+        self.had_gradient = self._skips = False
+        self.steps = self.dropped_steps = 0
         self._untouched = True
         self._where = self._epoch = f"epoch {rollout.epoch + 1}"
 
     def end(self) -> None:
         """Called by the trainer after an epoch's update: every gradient must have become an optimiser step."""
-        if not (self._stepped or self._skips):
+        if not (self.steps or self._skips):
             raise InterfaceError(
                 f"no update in {self._epoch}: learner.step() was never called, and neither was learner.skip_update()"
             )
@@ -114,6 +117,11 @@ class Learner:
             raise InterfaceError(
                 f"a gradient was left over in {self._epoch}: learner.step() must follow learner.backward()"
             )
+
+    @property
+    def loss_scale(self) -> float:
+        """What fp16's gradients are multiplied by on their way; 1 in other precisions."""
+        return float(self._scaler.get_scale())
 
     @property
     def device(self) -> torch.device:
@@ -196,22 +204,41 @@ class Learner:
             raise InterfaceError(f"the loss at {self._where} has no gradient: it does not depend on the policy")
         if not loss.isfinite():
             raise NonFiniteError(f"the loss is {loss.item()} at {self._where}")
-        self._scaler.scale(loss).backward()
+        if self._scaler.is_enabled():
+            self._shrink_for(abs(float(loss.detach())))
+        self._scaler.scale(loss * self._shrinking if self._shrinking != 1 else loss).backward()
+
+    def _shrink_for(self, size: float) -> None:
+        """Lets no loss above 1 meet fp16's range, which ends at 65,504, where the loss scale alone would meet it.
+
+        By a power of two, so that no number is rounded; ``step`` takes it back from the gradient, which is fp32. Else a
+        loss of 1e8, as PRDP's small betas give, costs a dropped step for each halving of the loss scale.
+        """
+        if size * self._shrinking <= 1:
+            return
+        smaller = 2.0 ** -math.ceil(math.log2(size))
+        for parameter in self._parameters:
+            if parameter.grad is not None:
+                parameter.grad *= smaller / self._shrinking
+        self._shrinking = smaller
 
     def step(self) -> None:
         """One optimiser step on the gradient summed over processes and clipped, which is then cleared.
 
         Without a gradient, since the last step had no ``backward`` after it or only losses that are flat, there is no
         step: momentum and weight decay would move the weights for nothing. In fp16 a gradient that overflowed is
-        dropped without a step, and the loss scale halved. ``optimizer_steps`` counts neither.
+        dropped without a step, and the loss scale halved: ``dropped_steps``. ``optimizer_steps`` counts neither.
         """
         for parameter in self._parameters:
             if parameter.grad is None:  # no chunk of this process had a gradient
                 parameter.grad = torch.zeros_like(parameter)
+            elif self._shrinking != 1:
+                parameter.grad /= self._shrinking
+        self._shrinking = 1.0
         self._processes.sum_in_place([parameter.grad for parameter in self._parameters if parameter.grad is not None])
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
-        self._stepped = True
+        self.steps += 1
         self.had_gradient |= bool(norm != 0)
         if norm.isfinite():
             self.grad_norm = float(norm)
@@ -223,6 +250,8 @@ class Learner:
             self._meter.counters.optimizer_steps += 1
         elif self._scaler.get_scale() <= 1:  # nothing to halve: fp32 and bf16, or an fp16 gradient that stays infinite
             raise NonFiniteError(f"the gradient's norm is {norm.item()} at {self._where}")
+        else:
+            self.dropped_steps += 1
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)

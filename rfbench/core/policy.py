@@ -288,7 +288,7 @@ def make_policy(
         finetune=suite.finetune,
         precision=compute.precision,
         decode_chunk_size=compute.decode_chunk_size,
-        compiled_rows=compute.chunk_size if compute.compile else None,
+        compiled_rows=compute.pairs_per_call if compute.compile else None,
         counters=counters,
         seed=seed,
     )

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rfbench.core.prompts import epoch_prompts
-from rfbench.doctor.device import Demand, Gpu, demand, device_problem, gpus
 from rfbench.doctor.files import FileSet, examine
 from rfbench.doctor.libraries import Library, libraries
 from rfbench.errors import InputError
 from rfbench.hub.sources import Need
 from rfbench.planning.compatibility import check_components, check_prompts
+from rfbench.planning.device import Demand, Gpu, demand, device_problem, gpus
 from rfbench.planning.evaluation_prompts import choose_prompts
 from rfbench.planning.plan import Outline, make_outline
 from rfbench.planning.suite_components import SuiteComponents, suite_components

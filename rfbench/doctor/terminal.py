@@ -10,15 +10,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from rfbench.doctor.card_days import run_days
 from rfbench.doctor.diagnosis import Diagnosis
 from rfbench.doctor.files import FileSet
 from rfbench.hub.sources import remedies
+from rfbench.planning.cards import CARDS, days
 
 if TYPE_CHECKING:
     from rfbench.inference.timing import Speed
 
 WORTH_NAMING = 0.01  # of a run's memory
-FLOP_UNITS = (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9))
+OF_ALL = next(card for card in CARDS if card.name == "H100")  # on which all algorithms are set side by side
 COLOURS = {"present": "green", "missing": "red", "wrong": "red"}
 
 
@@ -91,17 +93,11 @@ def _memory(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
-def _flop_unit(flops: list[float]) -> tuple[str, float]:
-    """The largest unit in which the smallest of some counts is at least one."""
-    return next(((name, size) for name, size in FLOP_UNITS if min(flops) >= size), FLOP_UNITS[-1])
-
-
 def _costs(found: Diagnosis, speed: Speed | None) -> RenderableType:
-    suite, asked = found.suite, found.demand
+    suite = found.suite
+    counted = found.demand.arithmetic if found.demand and found.demand.arithmetic.fills_a_gpu else None
     columns = ["algorithm", "queries", "UNet forwards", "UNet backwards", "to evaluate"]
-    arithmetic = [asked.flops(outline.totals()) for outline in found.outlines] if asked else []
-    unit, size = _flop_unit(arithmetic) if arithmetic else ("", 1.0)
-    columns += [unit] if arithmetic else []
+    columns += [f"{OF_ALL.name} days"] if counted else []
     columns += ["hours"] if speed else []
     table = _table(f"Cost of one run, {suite.epochs} epochs", *columns)
     for column in table.columns[1:]:
@@ -110,19 +106,18 @@ def _costs(found: Diagnosis, speed: Speed | None) -> RenderableType:
         totals = outline.totals()
         counts = (totals.reward_queries, totals.training_forwards, totals.training_backwards)
         cells = [f"{n:,}" for n in (*counts, totals.evaluation_forwards)]
-        cells += [f"{asked.flops(totals) / size:,.3g}"] if arithmetic and asked else []
+        cells += [f"{days(counted.flops(totals), OF_ALL, suite.compute.precision):,.3g}"] if counted else []
         cells += [f"{speed.seconds(totals) / 3600:.2f}"] if speed else []
         table.add_row(outline.label, *cells)
     notes = ["To evaluate: UNet forwards of all of a run's evaluations."]
-    if arithmetic and asked:
-        notes.append(
-            f"{unit}: {size:.0e} floating-point operations; a forward takes {asked.forward_flops / 1e12:.3g} TFLOP."
-        )
     if speed:
         notes.append(f"Hours: network calls alone on {speed.device}, from one chunk that was timed.")
     else:
         notes.append("Hours: not measured; --measure loads the model and times it, once everything is here.")
-    return Group(table, Text(" ".join(notes), "dim"))
+    parts: list[RenderableType] = [table, Text(" ".join(notes), "dim")]
+    if found.demand and found.outlines:
+        parts += [Text(), run_days(found.outlines[0], found.demand.arithmetic, speed, found.demand.bytes)]
+    return Group(*parts)
 
 
 def _table(title: str, *columns: str) -> Table:

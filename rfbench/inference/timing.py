@@ -10,9 +10,12 @@ import torch
 
 from rfbench.core.conditioning import stack
 from rfbench.core.processes import Processes
+from rfbench.planning.arithmetic import Arithmetic
 from rfbench.planning.plan import Plan, Totals
 from rfbench.running.assembly import make_run
 from rfbench.running.provenance import device_name
+
+WORTH_TIMING = 1e12  # floating-point operations: some seconds of a CPU's core
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,16 @@ class Speed:
         return self.forward_seconds * forwards + self.backward_seconds * totals.training_backwards
 
 
+def worth_timing(counted: Arithmetic | None) -> bool:
+    """Whether ``measure`` takes seconds here: on a GPU, or where the networks are small."""
+    return torch.cuda.is_available() or counted is None or 12 * counted.call_flops < WORTH_TIMING
+
+
 def measure(plan: Plan) -> Speed:
     """Loads the model and times one chunk forward, and one forward and backward."""
     run = make_run(plan, Processes(plan.suite.compute))
-    policy, suite = run.policy, plan.suite
-    chunk_size, device = suite.compute.chunk_size, run.processes.device
+    policy, suite = run.policy, run.plan.suite
+    chunk_size, device = suite.compute.pairs_per_call, run.processes.device
     shape = policy.model.latent_shape
     latents = torch.randn(chunk_size, *shape, device=device)
     steps = policy.schedule.objective_steps[:1].repeat(chunk_size)

@@ -194,10 +194,15 @@ class StableDiffusion(Model):
 
 
 def _configs(source: Source) -> Path | None:
-    """The folder with the model's configs: its own, or that of 1.x for the default model; None where it is not here."""
+    """The folder with the model's configs: its own, with or without weights, or that of 1.x for the default model.
+
+    None where it is not here.
+    """
     found = source.find()
     if found is None and source.path == DEFAULT_PATH:
         return Path(str(resources.files("rfbench.models") / "sd1"))
+    if found is None and source.is_local and (Path(source.path) / "model_index.json").is_file():
+        return Path(source.path)
     return found
 
 

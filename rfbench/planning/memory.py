@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rfbench.core.conditioning import CACHE_BYTES, Condition, num_bytes, stack
+from rfbench.core.conditioning import RECENT_BYTES, Condition, num_bytes, stack
 from rfbench.core.model import Model
 from rfbench.core.policy import REFERENCE, Policy, make_policy
 from rfbench.planning.plan import Outline
@@ -43,7 +43,7 @@ def memory_account(outline: Outline) -> list[MemoryPart]:
     with FakeTensorMode(allow_non_fake_inputs=True):
         for network in _networks(policy):
             _move_to_cpu(network)
-        components = [*_weights(policy), *_others(outline, model, policy), *_chunks(policy, compute.chunk_size)]
+        components = [*_weights(policy), *_others(outline, model, policy), *_chunks(policy, compute.pairs_per_call)]
     return [component for component in components if component.bytes]
 
 
@@ -78,6 +78,7 @@ def _weights(policy: Policy) -> list[MemoryPart]:
 
 def _others(outline: Outline, model: Model, policy: Policy) -> list[MemoryPart]:
     suite, prompt = outline.suite, num_bytes(policy.encode_prompts([""]))
+    evaluated = sum(settings.num_prompts for settings in suite.evaluation.sets.values())
     trajectory = (suite.sampler.num_steps + 1) * torch.empty(model.latent_shape).nbytes
     rewards = [
         MemoryPart(
@@ -89,9 +90,9 @@ def _others(outline: Outline, model: Model, policy: Policy) -> list[MemoryPart]:
     return [
         *rewards,
         MemoryPart("prompt embeddings of an epoch", outline.prompts_per_epoch * prompt, "always"),
-        MemoryPart("noise of a chunk", suite.compute.chunk_size * trajectory, "sampling"),
+        MemoryPart("noise of a chunk", suite.compute.pairs_per_call * trajectory, "sampling"),
         MemoryPart("latents of an epoch", suite.budget.reward_queries_per_epoch * trajectory, "host"),
-        MemoryPart("prompt cache", min(CACHE_BYTES, suite.epochs * outline.prompts_per_epoch * prompt), "host"),
+        MemoryPart("encoded prompts", RECENT_BYTES + evaluated * prompt, "host"),
     ]
 
 

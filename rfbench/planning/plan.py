@@ -84,6 +84,11 @@ class Outline(SuiteComponents):
         return Planned(self.resolved(), self.label, self.plugins(), digests, processes)
 
     @property
+    def calls_per_prediction(self) -> int:
+        """Latents through the denoiser for one prediction: two with guidance."""
+        return 2 if self.suite.sampler.guidance_scale != 1 else 1
+
+    @property
     def objective_steps(self) -> int:
         """Denoising steps that carry a gradient."""
         return _objective_steps(self.model, self.suite)
@@ -97,21 +102,26 @@ class Outline(SuiteComponents):
         others = settings.sample_from != POLICY and rollout_needs.trajectories
         others += settings.sample_from != REFERENCE and rollout_needs.reference_log_probs
         sampling = images * (self.suite.sampler.num_steps + steps * others)
-        calls = 2 if self.suite.sampler.guidance_scale != 1 else 1
+        calls = self.calls_per_prediction
         update_calls = calls if update.guided else 1
         return Cost(calls * sampling + update_calls * update.forwards, update_calls * update.backwards)
 
     def evaluation_forwards(self) -> int:
         """Latents through the denoiser in one evaluation: sampling, and the reference for the KL."""
         images = sum(s.num_prompts * s.images_per_prompt for s in self.suite.evaluation.sets.values())
-        calls = 2 if self.suite.sampler.guidance_scale != 1 else 1
-        return calls * images * (self.suite.sampler.num_steps + self.objective_steps)
+        return self.calls_per_prediction * images * (self.suite.sampler.num_steps + self.objective_steps)
 
     def offset_forwards(self) -> int:
         """Latents through the denoiser for one epoch's ``reward_offsets``, if none of its prompts came before."""
         offsets, sampler = self.suite.reward_offsets, self.suite.sampler
         images = self.prompts_per_epoch * ((offsets.base_images or 0) if offsets else 0)
-        return (2 if sampler.guidance_scale != 1 else 1) * images * sampler.num_steps
+        return self.calls_per_prediction * images * sampler.num_steps
+
+    def sampling_forwards(self) -> int:
+        """Latents through the denoiser without gradient for the images of the whole run, and for its evaluations."""
+        images = self.suite.budget.reward_queries_per_epoch * self.suite.epochs
+        evaluations = self.evaluation_forwards() * self.num_evaluations()
+        return self.calls_per_prediction * images * self.suite.sampler.num_steps + evaluations
 
     def num_evaluations(self) -> int:
         epochs, every = self.suite.epochs, self.suite.evaluation.every

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from rfbench.core.prompts import epoch_prompts
 from rfbench.core.reward import Reward
 from rfbench.core.rollout import Rollout, RolloutSampler
 from rfbench.errors import InputError, InterfaceError
+from rfbench.planning.chunk_size import settled
 from rfbench.planning.plan import Plan
 from rfbench.records.format import CountersRecord
 from rfbench.running import failures
@@ -106,17 +108,20 @@ class Run:
 
 
 def make_run(plan: Plan, processes: Processes) -> Run:
-    """Loads the model and the rewards, and connects the parts."""
+    """Loads the model and the rewards, and connects the parts; a chunk size left open is settled first."""
+    plan = settled(plan, processes.device)
     suite, device = plan.suite, processes.device
     check_shares(plan, processes.size)
     meter = Meter(device)
-    runtime = Runtime(processes, meter, suite.compute.chunk_size, plan.seed)
+    runtime = Runtime(processes, meter, suite.compute.pairs_per_call, plan.seed)
     with meter.phase("load"), failures.loading(suite, meter):
         model = plan.model.make(device)
         reward = plan.reward.make(device)
         judges = [Judge(plan.reward.name, reward, "training")]
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
         policy = make_policy(suite, model, device, counters=meter.counters, seed=plan.seed)
+        policy.encode_prompts.keep(chain(*plan.evaluation_prompts.values()))
+        policy.encode_prompts.keep_if_few(plan.prompts["train"])
     algorithm = plan.algorithm.make()
     check_answers(algorithm, f"the algorithm {plan.algorithm.name!r}")
     for name in algorithm.snapshots:

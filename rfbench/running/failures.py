@@ -70,10 +70,10 @@ def writing(folder: Path) -> Iterator[None]:
 def _memory_advice(suite: Suite) -> list[str]:
     """Settings that lower the peak, the least costly first."""
     compute, advice = suite.compute, []
-    if compute.chunk_size > 1:
-        half = compute.chunk_size // 2
+    if compute.pairs_per_call > 1:
+        half = compute.pairs_per_call // 2
         advice.append(f"--set compute.chunk_size={half}  (half of now; the same results to float tolerance)")
-    decoded = compute.decode_chunk_size or compute.chunk_size
+    decoded = compute.decode_chunk_size or compute.pairs_per_call
     if decoded > 1:
         advice.append(f"--set compute.decode_chunk_size={decoded // 2}  (if it was while decoding)")
     if not compute.gradient_checkpointing:

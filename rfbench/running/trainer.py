@@ -13,6 +13,9 @@ from rfbench.core.algorithm import START_ERROR_SHARE
 from rfbench.core.processes import Processes
 from rfbench.core.rollout import Rollout, group_means, spread
 from rfbench.errors import InputError, InterfaceError, RfbenchError
+from rfbench.planning.chunk_size import settled, with_chunk_size
+from rfbench.planning.compile_cost import compile_remark
+from rfbench.planning.device import check_device
 from rfbench.planning.plan import Plan
 from rfbench.planning.prompt_counts import count_prompts, remarks
 from rfbench.records.format import FORMAT, EpochRecord, EvaluationRecord, RunRecord, Status
@@ -54,14 +57,27 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
                 f"{earlier.epochs}; --resume goes on with it, --overwrite starts over"
             )
         check_resumable(earlier, planned, folder.path)
+        plan = _in_the_same_chunks(plan, earlier)
     if processes.is_main and overwrite:
         folder.clear()
+    plan = settled(plan, processes.device)
+    check_device(plan, processes.device)
+    if processes.device.type == "cpu" and (remark := compile_remark(plan)) is not None:
+        progress.note(remark)
     processes.wait()
     with tracking(plan, folder, processes, progress.note) as trackers:
         run = make_run(plan, processes)
         _Training(run, folder, progress, trackers).go()
     processes.close()
     return folder.path
+
+
+def _in_the_same_chunks(plan: Plan, earlier: RunRecord) -> Plan:
+    """A chunk size left open is the one that the run began with: it then ends with the same bytes."""
+    began_with = earlier.suite["compute"]["chunk_size"]
+    if plan.suite.compute.chunk_size != "auto" or began_with == "auto":
+        return plan
+    return with_chunk_size(plan, began_with)
 
 
 class _Training:
@@ -160,6 +176,11 @@ class _Training:
         if run.processes.is_main:
             self._record("metrics", record)
         self._progress.epoch(record)
+        if dropped := run.learner.dropped_steps:
+            self._progress.note(
+                f"epoch {self._epoch}: {dropped} of {run.learner.steps} optimiser steps were dropped, since their fp16 "
+                f"gradients overflowed; the loss scale is {run.learner.loss_scale:g} now"
+            )
         if not run.learner.had_gradient and run.learner.grad_norm is not None:
             why = "every prompt's rewards are equal" if not record.reward_std_within_prompt else "no loss had one"
             self._progress.note(f"epoch {self._epoch}: nothing was learned, since there was no gradient: {why}")

@@ -162,10 +162,10 @@ class Compute(Settings):
         description="of the denoiser's products, over fp32 trained weights; tf32: what PyTorch does on newer GPUs, "
         "bf16 and fp16: autocast. Densities stay fp32. Runs of different precision are not averaged",
     )
-    chunk_size: int = Field(
+    chunk_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         64,
-        ge=1,
-        description="(image, step) pairs per network call, sampling and training alike",
+        description="(image, step) pairs per network call, sampling and training alike; auto: as many as the GPU's "
+        "memory takes, or as a CPU computes fastest; the record tells how many",
         json_schema_extra=FREE,
     )
     decode_chunk_size: int | None = Field(
@@ -193,6 +193,11 @@ class Compute(Settings):
         json_schema_extra=FREE,
     )
     trackers: TrackerSettings = Field(TrackerSettings(), json_schema_extra=FREE)
+
+    @property
+    def pairs_per_call(self) -> int:
+        """``chunk_size``; while it is "auto", which is settled when a run is made, the least that it can be: 1."""
+        return 1 if self.chunk_size == "auto" else self.chunk_size
 
 
 class AlgorithmSettings(Settings):

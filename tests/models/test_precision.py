@@ -1,4 +1,4 @@
-"""Precision, memory settings and the prompt cache: what they may change, and what not."""
+"""Precision and memory settings: what they may change, and what not."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
-from torch import Tensor, nn
+from torch import nn
 
-from rfbench.core.conditioning import PromptEncoder, num_bytes
 from rfbench.errors import NonFiniteError
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
 from rfbench.running.assembly import Run
@@ -150,28 +149,6 @@ def test_attention_is_pytorchs_own(folders: dict[str, Path]) -> None:
     model = StableDiffusion(StableDiffusionConfig(path=str(folders["sd1"])), CPU)
     processors = model.denoiser.attn_processors.values()  # type: ignore[union-attr,operator]
     assert {type(processor) for processor in processors} == {AttnProcessor2_0}
-
-
-def test_the_prompt_cache_is_bounded_and_changes_nothing(folders: dict[str, Path]) -> None:
-    model = StableDiffusion(StableDiffusionConfig(path=str(folders["xl"])), CPU)
-    one = num_bytes(model.encode("a cat"))
-    assert one == 4 * (12 * (16 + 8) + 12)  # 12 tokens of both encoders, and the pooled one
-    encoded: list[str] = []
-    encode = model.encode
-
-    def count(prompt: str) -> dict[str, Tensor]:
-        encoded.append(prompt)
-        return encode(prompt)
-
-    model.encode = count  # type: ignore[method-assign]
-    cache = PromptEncoder(model.encode, model.unconditional, capacity_bytes=2 * one)
-    first = cache(["a cat", "a dog", "a cat"])
-    assert encoded == ["a cat", "a dog"]
-    cache(["an ant"])  # "a dog" has waited longest
-    again = cache(["a dog", "a cat"])
-    assert encoded == ["a cat", "a dog", "an ant", "a dog", "a cat"]
-    assert torch.equal(again["text"], first["text"][[1, 0]])
-    assert torch.equal(cache.empty(3)["pooled"], torch.zeros(3, 12))  # XL: zeros, as without a negative prompt
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])

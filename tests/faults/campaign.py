@@ -86,8 +86,8 @@ def campaign(
 def attempt(name: str, seed: int, folder: Path, keep: bool = False) -> Outcome:
     """One trial."""
     (folder / "shared").mkdir(parents=True, exist_ok=True)
-    own = folder / f"{name}-{seed}"
-    own.mkdir()
+    own = folder / f"{name}-{seed}" / "here"  # beside it nothing may be written
+    own.mkdir(parents=True)
     trial = Trial(name, seed, own, folder / "shared")
     broke = void = None
     try:
@@ -102,7 +102,7 @@ def attempt(name: str, seed: int, folder: Path, keep: bool = False) -> Outcome:
     if keep:
         print("\n".join(trial.steps))
     elif not outcome.broke:
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(own.parent, ignore_errors=True)
     return outcome
 
 

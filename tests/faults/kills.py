@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rfbench.records.format import RunRecord
@@ -205,22 +207,19 @@ def _length(trial: Trial, name: str, command: Callable[[Path], Sequence[str | Pa
 def _wait_for_the_runs(out: Path) -> None:
     """Until no process writes into a run's folder any more: a killed sweep's runs end at their next epoch."""
     end = time.monotonic() + 60
-    while any(str(out.parent).encode() in _command_line(process) for process in Path("/proc").glob("[0-9]*")):
+    while any(_working_folder(process) == out.parent for process in Path("/proc").glob("[0-9]*")):
         if time.monotonic() > end:
             raise Broken("a run goes on without its sweep")
         time.sleep(0.2)
 
 
-def _command_line(process: Path) -> bytes:
-    try:
-        return (process / "cwd").readlink().as_posix().encode()
-    except OSError:
-        return b""
+def _working_folder(process: Path) -> Path | None:
+    with suppress(OSError):  # it has ended, or is another user's
+        return (process / "cwd").readlink()
+    return None
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

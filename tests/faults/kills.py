@@ -36,8 +36,11 @@ def kill_overwrite(trial: Trial) -> None:
     expected, length = runs.whole(trial, training), runs.length(trial, training)
     former = runs.gaussian(training.algorithm, "evaluation.every=1", "evaluation.seed=3")
     trial.done(former.command("out"))
-    first = training.command("out", "--overwrite")
-    _killed(trial, training, length, times=1, first=first)
+    over = training.command("out", "--overwrite")
+    if _kill(trial, over, length).code != 0:
+        (record,) = _records(trial.folder) or (None,)
+        begun = record is None or record.suite["evaluation"]["seed"] == 0  # else the former run is still whole
+        trial.done(_go_on(trial, training) if begun else over)
     require_same(training.folder(trial.folder / "out"), expected)
 
 
@@ -134,22 +137,25 @@ def on_two(arguments: Sequence[str], folder: Path, before: dict[int, Before] | N
     return [process.end() for process in running]
 
 
-def _killed(trial: Trial, training: Training, length: Length, times: int, first: list[str] | None = None) -> None:
+def _killed(trial: Trial, training: Training, length: Length, times: int) -> None:
     """The run, killed some times, and then to its end: with ``--resume`` where there is something to go on with."""
     for _ in range(times):
-        command = first or training.command("out", *(["--resume"] if _recorded(trial.folder) else []))
-        if _kill(trial, command, length).code == 0:
+        if _kill(trial, _go_on(trial, training), length).code == 0:
             return
-        first = None
-    trial.done(training.command("out", *(["--resume"] if _recorded(trial.folder) else [])))
+    trial.done(_go_on(trial, training))
+
+
+def _go_on(trial: Trial, training: Training) -> list[str]:
+    return training.command("out", *(["--resume"] if _recorded(trial.folder) else []))
 
 
 def _recorded(folder: Path) -> bool:
-    """Whether the run's folder has a record, which must then be whole."""
-    files = list(folder.glob("out/*/*/seed-0/run.json"))
-    for file in files:
-        RunRecord.model_validate_json(file.read_bytes())
-    return bool(files)
+    return bool(_records(folder))
+
+
+def _records(folder: Path) -> list[RunRecord]:
+    """The run's record, which must be whole, if it has one."""
+    return [RunRecord.model_validate_json(file.read_bytes()) for file in folder.glob("out/*/*/seed-0/run.json")]
 
 
 def _kill(trial: Trial, command: Sequence[str | Path], length: Length) -> Result:

@@ -39,7 +39,7 @@ def kill_overwrite(trial: Trial) -> None:
     over = training.command("out", "--overwrite")
     if _kill(trial, over, length).code != 0:
         (record,) = _records(trial.folder) or (None,)
-        begun = record is None or record.suite["evaluation"]["seed"] == 0  # else the former run is still whole
+        begun = record is not None and record.suite["evaluation"]["seed"] == 0  # else the command is given again
         trial.done(_go_on(trial, training) if begun else over)
     require_same(training.folder(trial.folder / "out"), expected)
 

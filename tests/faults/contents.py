@@ -13,7 +13,7 @@ import torch
 from tests.faults.trial import Broken
 
 UNLIKE = (
-    "started_at", "updated_at", "peak_memory_bytes", "phase_seconds",
+    "git_commit", "started_at", "updated_at", "peak_memory_bytes", "phase_seconds",
     "checksum", "sha256", "record_sizes", "record_sums",
 )  # fmt: skip
 NOT_COMPARED = (".lock",)  # of no content

@@ -103,10 +103,9 @@ def prompts(trial: Trial) -> None:
 
 def _give(trial: Trial, command: list[str]) -> None:
     """Whatever the answer is, it is one: the tests say which."""
-    outside = set(trial.folder.parent.iterdir())
     cleaned = [part.replace("\x00", "") for part in command]
     trial.rfbench(cleaned)
-    if set(trial.folder.parent.iterdir()) != outside:
+    if list(trial.folder.parent.iterdir()) != [trial.folder]:
         raise Broken("something was written outside of the folder")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,25 +66,28 @@ def campaign(
     trials: int | None = None,
     keep: bool = False,
 ) -> list[Outcome]:
-    """Trials of each kind, with these seeds or from 0 on; what breaks is told at once, with what repeats it."""
-    outcomes = []
-    for name in kinds:
-        for seed in seeds if seeds is not None else range(KINDS[name].trials if trials is None else trials):
-            outcome = attempt(name, seed, folder, keep=keep)
-            outcomes.append(outcome)
-            if outcome.broke:
-                print(f"broke: python -m tests.faults --kind {name} --seed {seed}\n  {outcome.broke}", flush=True)
-        print(
-            f"{name}: {len([o for o in outcomes if o.kind == name and not o.broke])} held", file=sys.stderr, flush=True
-        )
+    """Trials of each kind, with these seeds or from 0 on, a line for each; what breaks is told with what repeats it.
+
+    Ctrl-C ends it with what was tried so far.
+    """
+    outcomes: list[Outcome] = []
+    with suppress(KeyboardInterrupt):
+        for name in kinds:
+            for seed in seeds if seeds is not None else range(KINDS[name].trials if trials is None else trials):
+                outcome = attempt(name, seed, folder, keep)
+                outcomes.append(outcome)
+                kills = f" ({outcome.kills} kills)" if outcome.kills else ""
+                print(f"{name} {seed}: {'broke' if outcome.broke else outcome.void or 'held'}{kills}", flush=True)
+                if outcome.broke:
+                    print(f"  python -m tests.faults --kind {name} --seed {seed}\n  {outcome.broke}", flush=True)
     return outcomes
 
 
 def attempt(name: str, seed: int, folder: Path, keep: bool = False) -> Outcome:
     """One trial."""
     (folder / "shared").mkdir(parents=True, exist_ok=True)
-    own = folder / f"{name}-{seed}"
-    own.mkdir()
+    own = folder / f"{name}-{seed}" / "here"  # beside it nothing may be written
+    own.mkdir(parents=True)
     trial = Trial(name, seed, own, folder / "shared")
     broke = void = None
     try:
@@ -99,7 +102,7 @@ def attempt(name: str, seed: int, folder: Path, keep: bool = False) -> Outcome:
     if keep:
         print("\n".join(trial.steps))
     elif not outcome.broke:
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(own.parent, ignore_errors=True)
     return outcome
 
 

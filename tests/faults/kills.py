@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rfbench.records.format import RunRecord
@@ -34,8 +36,11 @@ def kill_overwrite(trial: Trial) -> None:
     expected, length = runs.whole(trial, training), runs.length(trial, training)
     former = runs.gaussian(training.algorithm, "evaluation.every=1", "evaluation.seed=3")
     trial.done(former.command("out"))
-    first = training.command("out", "--overwrite")
-    _killed(trial, training, length, times=1, first=first)
+    over = training.command("out", "--overwrite")
+    if _kill(trial, over, length).code != 0:
+        (record,) = _records(trial.folder) or (None,)
+        begun = record is not None and record.suite["evaluation"]["seed"] == 0  # else the command is given again
+        trial.done(_go_on(trial, training) if begun else over)
     require_same(training.folder(trial.folder / "out"), expected)
 
 
@@ -132,22 +137,25 @@ def on_two(arguments: Sequence[str], folder: Path, before: dict[int, Before] | N
     return [process.end() for process in running]
 
 
-def _killed(trial: Trial, training: Training, length: Length, times: int, first: list[str] | None = None) -> None:
+def _killed(trial: Trial, training: Training, length: Length, times: int) -> None:
     """The run, killed some times, and then to its end: with ``--resume`` where there is something to go on with."""
     for _ in range(times):
-        command = first or training.command("out", *(["--resume"] if _recorded(trial.folder) else []))
-        if _kill(trial, command, length).code == 0:
+        if _kill(trial, _go_on(trial, training), length).code == 0:
             return
-        first = None
-    trial.done(training.command("out", *(["--resume"] if _recorded(trial.folder) else [])))
+    trial.done(_go_on(trial, training))
+
+
+def _go_on(trial: Trial, training: Training) -> list[str]:
+    return training.command("out", *(["--resume"] if _recorded(trial.folder) else []))
 
 
 def _recorded(folder: Path) -> bool:
-    """Whether the run's folder has a record, which must then be whole."""
-    files = list(folder.glob("out/*/*/seed-0/run.json"))
-    for file in files:
-        RunRecord.model_validate_json(file.read_bytes())
-    return bool(files)
+    return bool(_records(folder))
+
+
+def _records(folder: Path) -> list[RunRecord]:
+    """The run's record, which must be whole, if it has one."""
+    return [RunRecord.model_validate_json(file.read_bytes()) for file in folder.glob("out/*/*/seed-0/run.json")]
 
 
 def _kill(trial: Trial, command: Sequence[str | Path], length: Length) -> Result:
@@ -205,22 +213,19 @@ def _length(trial: Trial, name: str, command: Callable[[Path], Sequence[str | Pa
 def _wait_for_the_runs(out: Path) -> None:
     """Until no process writes into a run's folder any more: a killed sweep's runs end at their next epoch."""
     end = time.monotonic() + 60
-    while any(str(out.parent).encode() in _command_line(process) for process in Path("/proc").glob("[0-9]*")):
+    while any(_working_folder(process) == out.parent for process in Path("/proc").glob("[0-9]*")):
         if time.monotonic() > end:
             raise Broken("a run goes on without its sweep")
         time.sleep(0.2)
 
 
-def _command_line(process: Path) -> bytes:
-    try:
-        return (process / "cwd").readlink().as_posix().encode()
-    except OSError:
-        return b""
+def _working_folder(process: Path) -> Path | None:
+    with suppress(OSError):  # it has ended, or is another user's
+        return (process / "cwd").readlink()
+    return None
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

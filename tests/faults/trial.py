@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.faults.commands import Before, Result, run
 
-SHORT = ("epochs=3", "evaluation.every=2", "budget.reward_queries_per_epoch=16")
+SHORT = ("epochs=3", "evaluation.every=2", "budget.reward_queries_per_epoch=16", "compute.checkpoint_every=1")
 REWARDS: dict[bool, tuple[str, ...]] = {True: ("reward.name=odd",), False: ()}
 PROPER_CODES = (0, 1, 2, 130)  # done, failed, bad input, interrupted
 

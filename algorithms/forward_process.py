@@ -178,7 +178,7 @@ def noised(
         shared: whether the images of one prompt get the same noise levels and the same noise.
     """
     policy = learner.policy
-    timesteps = policy.schedule.timesteps[policy.schedule.objective_steps].cpu()
+    timesteps = policy.schedule.timesteps.cpu()[rollout.objective_steps]
     for chunk in learner.clean_chunks(rollout, where):
         keys = rollout.groups[chunk.images] if shared else chunk.images
         kind = "group" if shared else "image"

@@ -32,7 +32,7 @@ def test_loss_equals_ppo(new: float, old: float, advantage: float, clip_range: f
 def rollout(prompts: list[str], groups: list[int], rewards: list[float]) -> Rollout:
     n = len(groups)
     return Rollout(0, prompts, torch.tensor(groups), torch.tensor(rewards), torch.zeros(n, 1), None, None,
-                   torch.zeros(n, 1), {}, range(n))  # fmt: skip
+                   torch.zeros(n, 1), {}, range(n), torch.zeros(1).long())  # fmt: skip
 
 
 def standardise(rewards: list[float], population: list[float]) -> list[float]:

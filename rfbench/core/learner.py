@@ -157,12 +157,11 @@ class Learner:
         local = rollout.local
         wanted = torch.ones(len(local), rollout.num_steps) if where is None else where[local.start : local.stop]
         all_columns, all_images = torch.nonzero(wanted.T, as_tuple=True)
-        objective_steps = self.policy.schedule.objective_steps.cpu()
         pairs = zip(all_columns.split(self._chunk_size), all_images.split(self._chunk_size), strict=True)
         for columns, rows in pairs:
             if len(rows) == 0:
                 return
-            images, steps = rows + local.start, objective_steps[columns]
+            images, steps = rows + local.start, rollout.objective_steps[columns]
             groups = rollout.groups[images]
             self._where = f"{self._epoch}, among the prompts {_some(rollout.prompts, groups)}"
             yield Chunk(

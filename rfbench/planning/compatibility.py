@@ -44,6 +44,34 @@ def check_algorithm(algorithm: Component, label: str, settings: AlgorithmSetting
         raise InputError(f"{label} cannot learn with these settings of algorithms.{label}: {error}") from None
 
 
+def check_training_sampler(algorithm: Component, components: SuiteComponents, label: str) -> None:
+    """An ``InputError`` where the algorithm or the model cannot do with what training draws images with."""
+    suite, needs, table = components.suite, algorithm.cls.rollout_needs, f"algorithms.{label}.sampler"
+    own, sampler = suite.settings_for(label).sampler, suite.training_sampler(label)
+    if needs.trajectories and sampler.eta == 0:
+        raise InputError(
+            f"{label} trains on trajectories, whose steps need noise, but {table}.eta is 0; use --set "
+            f"{table}.eta=1, or leave it out; {table}.window makes all but a few steps deterministic"
+        )
+    if needs.deterministic and sampler.eta != 0:
+        raise InputError(
+            f"{label} needs images of a chain without noise, but its sampler's eta is {sampler.eta:g}; use --set "
+            f"{table}.kind=ddim --set {table}.eta=0"
+        )
+    if own is None:
+        return
+    if own.window is not None and not needs.trajectories:
+        raise InputError(
+            f"{table}.window is set, but {algorithm.name} trains on no trajectories: which steps draw noise is nothing "
+            f"to it; leave the window out, or use --set {table}.kind=ddim --set {table}.eta=0"
+        )
+    model = components.model
+    try:
+        model.cls.check_suite(model.config, suite.model_copy(update={"sampler": sampler}))
+    except InputError as error:
+        raise InputError(f"the model {model.name} does not take {table}: {error}") from None
+
+
 def check_components(suite: Suite, components: SuiteComponents) -> None:
     """An ``InputError`` where the model cannot do what the suite asks, or a reward scores something else."""
     model = components.model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -30,6 +30,7 @@ class RolloutNeeds:
         min_images_per_prompt: smallest group that the objective is defined for.
         trajectories: whether it trains on trajectories and their log-probs; without, it gets clean latents only.
         reference_log_probs: whether it needs the reference's log-probs of every trajectory.
+        reward_heads: whether it needs a reward's terms one by one.
         deterministic: whether its images must come from a chain without noise.
         off_policy: whether its objective is defined for trajectories that another policy sampled.
     """
@@ -39,6 +40,7 @@ class RolloutNeeds:
     reference_log_probs: bool = False
     off_policy: bool = False
     deterministic: bool = False
+    reward_heads: bool = False
 
 
 class Transition(NamedTuple):
@@ -92,6 +94,7 @@ class Rollout:
         groups: ``(images,)`` the group, so the prompt, of each image.
         rewards: ``(images,)`` raw training rewards; with the suite's noise and offsets, where it has them.
         objective_steps: ``(steps,)`` the denoising steps of those columns; a window's move from epoch to epoch.
+        reward_heads: ``(images,)`` each head's raw scores by name, in its own unit; empty where the reward has none.
         offsets: ``(groups,)`` what the suite's ``reward_offsets`` added to the rewards of each prompt.
         log_probs: ``(images, steps)`` log-probs of the objective's steps under the policy as it was at this moment,
             before the epoch's update. That is the policy that sampled, unless the suite samples from the reference.
@@ -114,6 +117,7 @@ class Rollout:
     local: range
     objective_steps: Tensor
     offsets: Tensor | None = None
+    reward_heads: dict[str, Tensor] = field(default_factory=dict)
 
     def conditions(self, images: Tensor) -> Condition:
         """Those of some of this process's images ``(m,)``, on the device: m rows."""
@@ -275,13 +279,16 @@ class RolloutSampler:
                 scored.append((images, scores))
         with meter.phase("reward"):
             for images, scores in scored:
-                rollout.rewards[images] = scores()
+                rollout.rewards[images], by_head = scores()
+                for head, values in by_head.items():
+                    rollout.reward_heads.setdefault(head, torch.zeros(len(groups)))[images] = values
                 if self._reward_noise is not None:
                     keys = [(self._seed, "reward noise", epoch, int(image)) for image in images]
                     rollout.rewards[images] += self._reward_noise * keyed_random.normal(keys, (1,)).flatten()
         meter.counters.images += len(groups)
         meter.counters.reward_queries += len(groups)
         rollout.rewards = self._processes.sum(rollout.rewards)
+        rollout.reward_heads = {head: self._processes.sum(values) for head, values in rollout.reward_heads.items()}
         if self._offsets is not None:
             rollout.offsets = self._offsets(prompts)
             rollout.rewards += rollout.offsets[groups]

@@ -9,6 +9,7 @@ import torch
 
 from rfbench.core.policy import POLICY, REFERENCE, check_trainable
 from rfbench.core.prompts import PromptSet
+from rfbench.core.reward import HeadedReward
 from rfbench.core.rollout import RolloutNeeds
 from rfbench.errors import InputError, InterfaceError
 from rfbench.planning.suite_components import SuiteComponents
@@ -70,6 +71,15 @@ def check_training_sampler(algorithm: Component, components: SuiteComponents, la
         model.cls.check_suite(model.config, suite.model_copy(update={"sampler": sampler}))
     except InputError as error:
         raise InputError(f"the model {model.name} does not take {table}: {error}") from None
+
+
+def check_reward_heads(algorithm: Component, components: SuiteComponents, label: str) -> None:
+    """An ``InputError`` where the algorithm needs a reward's terms and the suite's has none."""
+    if algorithm.cls.rollout_needs.reward_heads and not issubclass(components.reward.cls, HeadedReward):
+        raise InputError(
+            f"{label} needs a reward's terms one by one, but reward {components.reward.name} has no heads; use a "
+            "reward with heads, such as --set reward.name=weighted-sum with its terms"
+        )
 
 
 def check_components(suite: Suite, components: SuiteComponents) -> None:

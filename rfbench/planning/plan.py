@@ -21,7 +21,13 @@ from rfbench.errors import InputError
 from rfbench.files import sha256_of_all
 from rfbench.hub.sources import Need, missing
 from rfbench.names import check_name
-from rfbench.planning.compatibility import check_algorithm, check_components, check_prompts, check_training_sampler
+from rfbench.planning.compatibility import (
+    check_algorithm,
+    check_components,
+    check_prompts,
+    check_reward_heads,
+    check_training_sampler,
+)
 from rfbench.planning.evaluation_prompts import choose_prompts
 from rfbench.planning.suite_components import SuiteComponents, suite_components
 from rfbench.plugins import registry
@@ -199,6 +205,7 @@ def make_outline(suite: Suite, label: str, seed: int) -> Outline:
     )
     check_algorithm(algorithm, label, settings, *size)
     check_training_sampler(algorithm, components, label)
+    check_reward_heads(algorithm, components, label)
     _check_installed(suite.compute.trackers)
     return Outline(
         **vars(components),

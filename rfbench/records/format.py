@@ -186,6 +186,7 @@ LINES: dict[str, type[Record]] = {  # by the name of the file
     "quick": EvaluationRecord,
     "final": EvaluationRecord,
 }
+HEAD = "reward_mean."  # before a reward head's name: the mean of its raw scores, beside the keys of ``EpochRecord``
 RESERVED = frozenset(EpochRecord.model_fields)  # names that an algorithm's metrics cannot take
 
 

@@ -147,7 +147,7 @@ CHECKS: tuple[Callable[..., None], ...] = (
 class _StopInSecondEpoch(Quiet):
     """Interrupts a run after the second epoch's record, before its checkpoint."""
 
-    def epoch(self, record: EpochRecord) -> None:
+    def on_epoch(self, record: EpochRecord) -> None:
         if record.epoch == 2:
             raise KeyboardInterrupt
 

@@ -16,7 +16,7 @@ from rfbench.plugins import registry
 from rfbench.plugins.component import Component
 from rfbench.rewards.jpeg import JpegConfig, JpegIncompressibility
 from rfbench.rewards.weighted_sum import WeightedSum, WeightedSumConfig
-from rfbench.suite.suite import PluginRef, Suite
+from rfbench.suite.suite import Budget, PluginRef, Suite
 from tests import tiny as pipelines
 from tests.rewards import tiny
 from tests.runs import lines, run
@@ -107,6 +107,7 @@ def test_an_algorithm_that_needs_the_terms_is_refused_a_reward_without(
     suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(registry._registered["algorithms"], "by-term", ByTerm)
+    suite = suite.model_copy(update={"budget": Budget(reward_queries_per_epoch=16)})
     with pytest.raises(InputError, match="by-term needs a reward's terms one by one, but reward jpeg-incompressibil"):
         make_outline(suite, "by-term", seed=0)
     terms = [{"name": "jpeg-compressibility", "weight": 1.0}, {"name": "jpeg-incompressibility", "weight": 2.0}]

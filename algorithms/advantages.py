@@ -1,4 +1,4 @@
-"""What a reward is compared with before it becomes an advantage: means and standard deviations for every image.
+"""Advantages: what a reward is compared with, and in which unit the difference counts.
 
 Pure functions of ``(images,)`` rewards, but for the buffers, which remember. Standard deviations are those of the
 population (n, not n - 1), as in every public implementation of DDPO.
@@ -48,6 +48,36 @@ def leave_one_out_mean(rewards: Tensor, groups: Tensor) -> Tensor:
     if bool((sizes == 1).any()):
         raise ValueError("leave-one-out needs at least 2 images in every group; one has 1")
     return (group_means(rewards, groups) * sizes - rewards) / (sizes - 1)
+
+
+def advantages(rewards: Tensor, groups: Tensor, whose: str, clip: float, smallest: float = 1e-6) -> Tensor:
+    """Advantages ``(images,)`` of rewards and groups ``(images,)``, from one epoch's rewards alone.
+
+    Args:
+        whose: what a reward is compared with, and what the deviation is divided by:
+
+            batch          the mean of all images; their standard deviation
+            group          the mean of the group's images; their standard deviation
+            group-mean     the mean of the group's images; the standard deviation of all
+            group-centred  the mean of the group's images; nothing
+            leave-one-out  the mean of the group's other images; nothing
+        clip: the largest size of an advantage, in standard deviations; what is divided by nothing is not clipped.
+        smallest: added to a standard deviation.
+    """
+    match whose:
+        case "batch":
+            statistics = batch_statistics(rewards)
+        case "group":
+            statistics = group_statistics(rewards, groups)
+        case "group-mean":
+            statistics = Statistics(group_means(rewards, groups), batch_statistics(rewards).std)
+        case "group-centred":
+            return rewards - group_means(rewards, groups)
+        case "leave-one-out":
+            return rewards - leave_one_out_mean(rewards, groups)
+        case _:
+            raise ValueError(f"no advantages are called {whose!r}")
+    return statistics.standardise(rewards, clip, smallest)
 
 
 class PromptBuffers:

@@ -21,13 +21,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from rfbench.core.learner import Learner
 from rfbench.suite.settings import search
 from rfbench_algorithms.forward_process import OLD, ForwardProcess, ForwardProcessConfig, Noised, normalised_error
+from rfbench_algorithms.policy_gradient import clipped_surrogate
 
 TINY = 1e-10  # of the Huber-like root
 
@@ -61,12 +61,6 @@ def matching_error(predicted: Tensor, clean: Tensor, noise_share: Tensor, weight
     return noise_share * ((velocity + TINY) ** 0.25 - TINY**0.25) / 0.25
 
 
-def awm_loss(errors: Tensor, errors_old: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
-    """The clipped surrogate ``(m,)`` of three ``(m,)``."""
-    ratio = (errors_old - errors).exp()
-    return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip_range, 1 + clip_range))
-
-
 class AWM(ForwardProcess):
     """Policy gradient with the forward process's error for a log-prob."""
 
@@ -82,7 +76,7 @@ class AWM(ForwardProcess):
         old = errors.detach()  # before the epoch's first step the policy is the old one
         if self.other_networks():
             old = matching_error(self.predict(learner, at, OLD), at.clean, share, weighting)
-        return awm_loss(errors, old, judged, self.config.clip_range)
+        return clipped_surrogate(-errors, -old, judged, self.config.clip_range)
 
     def other_networks(self) -> int:
         return 1 if self.config.updates_per_epoch > 1 or self.config.old_decay_slope else 0

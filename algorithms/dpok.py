@@ -24,10 +24,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rfbench.core.algorithm import Algorithm, Cost
-from rfbench.core.learner import Learner
-from rfbench.core.policy import REFERENCE
+from rfbench.core.learner import Learner, Pairs
 from rfbench.core.rollout import Rollout
-from rfbench.core.schedule import log_density
 from rfbench.suite.settings import Settings, search
 from rfbench_algorithms.replay import Transitions, newest
 from rfbench_algorithms.value import CrossFittedValue, baseline_quality, unseen
@@ -97,9 +95,11 @@ class DPOK(Algorithm):
             drawn = replay.draw(config.batch_size, learner.generator("dpok", epoch, k))
             for where in learner.split(config.batch_size):
                 batch = replay.take(drawn[where])
-                log_probs, noise_error = _predict(batch, learner)
-                old, fresh = batch.log_probs.to(log_probs), batch.epochs == epoch
-                learner.note_start(log_probs[fresh], old[fresh])
+                pairs = _pairs(batch, learner)
+                found = learner.predict(pairs, reference=True, fresh=batch.epochs == epoch)
+                assert found.reference_noise is not None
+                log_probs, old = found.log_probs, pairs.log_probs_old
+                noise_error = (found.noise - found.reference_noise).square().flatten(1).mean(1)
                 advantages = all_advantages[drawn[where]].to(log_probs)
                 losses = dpok_loss(log_probs, old, advantages, noise_error, config)
                 learner.backward(losses.sum() / config.batch_size)
@@ -173,13 +173,12 @@ class DPOK(Algorithm):
         self._value.optimizer.load_state_dict(state["value"]["optimizer"])
 
 
-def _predict(batch: Transitions, learner: Learner) -> tuple[Tensor, Tensor]:
-    """The policy's log-probs, and its guided noise's mean squared distance from the reference's, ``(m,)`` each."""
-    policy, schedule = learner.policy, learner.policy.schedule
-    steps, condition = batch.steps.to(learner.device), policy.encode_prompts(batch.prompts)
+def _pairs(batch: Transitions, learner: Learner) -> Pairs:
     latents, next_latents = batch.latents.to(learner.device).unbind(1)
-    noise = policy.predict_noise(latents, schedule.timesteps[steps], condition)
-    with torch.no_grad():
-        reference_noise = policy.predict_noise(latents, schedule.timesteps[steps], condition, weights=REFERENCE)
-    log_probs = log_density(next_latents, schedule.mean(latents, noise, steps), schedule.sigma[steps])
-    return log_probs, (noise - reference_noise).square().flatten(1).mean(1)
+    return Pairs(
+        steps=batch.steps.to(learner.device),
+        latents=latents,
+        next_latents=next_latents,
+        log_probs_old=batch.log_probs.to(learner.device),
+        condition=learner.policy.encode_prompts(batch.prompts),
+    )

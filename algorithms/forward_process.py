@@ -30,7 +30,7 @@ from rfbench.core.policy import POLICY, REFERENCE
 from rfbench.core.rollout import Rollout
 from rfbench.errors import InputError
 from rfbench.suite.settings import Settings, search
-from rfbench_algorithms.advantages import Statistics, batch_statistics, group_statistics
+from rfbench_algorithms.advantages import advantages
 
 OLD = "old"  # the policy that lags behind
 SMALLEST_WEIGHT = 1e-5  # of w
@@ -134,7 +134,8 @@ class ForwardProcess(Algorithm):
 
     def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
         config, draws = self.config, self.config.num_draws(rollout.num_steps)
-        judged = self.judge(advantages(rollout.rewards.double(), rollout.prompt_ids(), config.advantage_clip))
+        rewards, prompts = rollout.rewards.double(), rollout.prompt_ids()
+        judged = self.judge(advantages(rewards, prompts, "group-mean", config.advantage_clip, smallest=1e-4))
         total, distance = 0.0, 0.0
         for where in shares(rollout, learner, config.updates_per_epoch):
             prepared = self.prepare(rollout, learner, where, judged)
@@ -177,7 +178,7 @@ def noised(
         shared: whether the images of one prompt get the same noise levels and the same noise.
     """
     policy = learner.policy
-    timesteps = policy.schedule.timesteps[policy.schedule.objective_steps].cpu()
+    timesteps = policy.schedule.timesteps.cpu()[rollout.objective_steps]
     for chunk in learner.clean_chunks(rollout, where):
         keys = rollout.groups[chunk.images] if shared else chunk.images
         kind = "group" if shared else "image"
@@ -188,12 +189,6 @@ def noised(
             noise, at = noise.to(chunk.latents), timesteps[levels[:, draw]].to(learner.device)
             latents = policy.add_noise(chunk.latents, noise, at)
             yield Noised(chunk.images, draw, chunk.latents, latents, at, chunk.condition)
-
-
-def advantages(rewards: Tensor, prompts: Tensor, clip: float) -> Tensor:
-    """A ``(images,)`` of rewards ``(images,)``: from the prompt's mean, in standard deviations of the batch."""
-    statistics = Statistics(group_statistics(rewards, prompts).mean, batch_statistics(rewards).std)
-    return statistics.standardise(rewards, clip, smallest=1e-4)
 
 
 def goodness(advantages: Tensor, clip: float) -> Tensor:

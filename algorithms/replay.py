@@ -50,7 +50,7 @@ def newest(rollout: Rollout, learner: Learner, size: int, num_folds: int) -> Tra
     assert rollout.latents is not None
     order = torch.randperm(rollout.log_probs.numel(), generator=learner.generator("dpok", "replay", rollout.epoch))
     images, columns = order[:size] // rollout.num_steps, order[:size] % rollout.num_steps
-    steps = learner.policy.schedule.objective_steps.cpu()[columns]
+    steps = rollout.objective_steps[columns]
     here = (images >= rollout.local.start) & (images < rollout.local.stop)
     rows = images[here] - rollout.local.start
     latents = torch.zeros(len(images), 2, *rollout.latents.shape[2:])

@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rfbench import plugins
     from rfbench.api import Result, compare, figures, load, run, sweep
+    from rfbench.records.sink import Sink
 
 __version__ = "0.1.0"
-__all__ = ["Result", "compare", "figures", "load", "plugins", "run", "sweep"]
+__all__ = ["Result", "Sink", "compare", "figures", "load", "plugins", "run", "sweep"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "plugins":
         return import_module("rfbench.plugins")
+    if name == "Sink":
+        return import_module("rfbench.records.sink").Sink
     if name in __all__:
         return getattr(import_module("rfbench.api"), name)
     raise AttributeError(f"module 'rfbench' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from rfbench.records.format import RunRecord
+    from rfbench.records.sink import Sink
     from rfbench.report import Comparison, Runs
 
 Folders = Path | str | Sequence[Path | str]
@@ -48,6 +49,7 @@ def run(
     overrides: Mapping[str, Any] | None = None,
     out: Path | str = "results",
     *,
+    sinks: Sequence[Sink] = (),
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -73,6 +75,7 @@ def run(
         seed: key of the run's prompts and noise.
         overrides: values by the dotted names of the suite's fields, which ``rfbench show SUITE`` lists.
         out: root of the results; the run's folder is ``out/SUITE/ALGORITHM/seed-N``.
+        sinks: told of every record as it is made, such as to stop early or to feed a tracker; see ``rfbench.Sink``.
         resume: go on with an unfinished run.
         overwrite: start over, removing what is there.
         quiet: print nothing.
@@ -89,7 +92,7 @@ def run(
 
     plan = make_plan(load_suite(suite, _as_settings(overrides)), algorithm, seed)
     progress = Quiet() if quiet else Lines(Console())
-    return _result(train(plan, Path(out), progress, resume=resume, overwrite=overwrite))
+    return _result(train(plan, Path(out), progress, sinks=sinks, resume=resume, overwrite=overwrite))
 
 
 def load(folders: Folders = "results") -> Runs:

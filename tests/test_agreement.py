@@ -111,7 +111,7 @@ def test_what_fails_on_the_second_process_is_recorded(suite: Suite, tmp_path: Pa
 
 
 class Hanging(Quiet):
-    def epoch(self, record: Any) -> None:
+    def on_epoch(self, record: Any) -> None:
         time.sleep(30)
         os._exit(1)  # torchrun, or the cluster, ends it
 

@@ -60,7 +60,7 @@ def test_the_record_has_what_was_chosen_and_a_resume_keeps_it(
     assert (folders[0] / "evals.jsonl").read_bytes() == (folders[1] / "evals.jsonl").read_bytes()
 
     class Stops(Quiet):
-        def epoch(self, record: object) -> None:
+        def on_epoch(self, record: object) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rfbench.cli.scaffold import new_algorithm
+from rfbench.cli.scaffold import new_package
 from rfbench.errors import InputError
 from tests.commands import rfbench
 
@@ -118,4 +118,4 @@ def test_ctrl_c_exits_with_130_and_leaves_a_resumable_folder(suite_file: Path, t
 def test_names_that_a_new_algorithm_cannot_have(name: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     with pytest.raises(InputError, match=message):
-        new_algorithm(name, tmp_path / name)
+        new_package("algorithm", name, tmp_path / name)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfbench.core.rollout import Rollout
-from rfbench_algorithms.ddpo import DDPO, DDPOConfig, ddpo_loss
+from rfbench_algorithms.ddpo import DDPO, DDPOConfig
+from rfbench_algorithms.policy_gradient import clipped_surrogate
 
 values = st.floats(-3, 3, allow_nan=False)
 
@@ -25,13 +26,13 @@ def test_loss_equals_ppo(new: float, old: float, advantage: float, clip_range: f
     clipped = min(max(ratio, 1 - clip_range), 1 + clip_range)
     expected = -min(ratio * advantage, clipped * advantage)
     arguments = [torch.tensor([x], dtype=torch.float64) for x in (new, old, advantage)]
-    assert ddpo_loss(*arguments, clip_range).item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert clipped_surrogate(*arguments, clip_range).item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 def rollout(prompts: list[str], groups: list[int], rewards: list[float]) -> Rollout:
     n = len(groups)
     return Rollout(0, prompts, torch.tensor(groups), torch.tensor(rewards), torch.zeros(n, 1), None, None,
-                   torch.zeros(n, 1), {}, range(n))  # fmt: skip
+                   torch.zeros(n, 1), {}, range(n), torch.zeros(1).long())  # fmt: skip
 
 
 def standardise(rewards: list[float], population: list[float]) -> list[float]:

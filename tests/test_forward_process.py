@@ -13,12 +13,13 @@ from torch import Tensor
 from rfbench.errors import InputError
 from rfbench.planning import plan
 from rfbench.suite.suite import Suite
-from rfbench_algorithms import forward_process
-from rfbench_algorithms.awm import awm_loss, matching_error
+from rfbench_algorithms import advantages as our_advantages
+from rfbench_algorithms.awm import matching_error
 from rfbench_algorithms.crd import residuals
 from rfbench_algorithms.dpo import dpo_loss, extremes
 from rfbench_algorithms.forward_process import goodness, noised, normalised_error
 from rfbench_algorithms.nft import nft_loss
+from rfbench_algorithms.policy_gradient import clipped_surrogate
 from tests import tiny
 from tests.runs import assert_same_run, exit_code_of_killed, run
 
@@ -84,7 +85,7 @@ def official_nft(flow: Flow, beta: float) -> Tensor:
 
 @pytest.mark.parametrize("beta", [1.0, 0.1])
 def test_nft_is_the_official_loss(flow: Flow, beta: float) -> None:
-    good = goodness(forward_process.advantages(flow.rewards, GROUPS, 5.0), 5.0)
+    good = goodness(our_advantages.advantages(flow.rewards, GROUPS, "group-mean", 5.0, 1e-4), 5.0)
     ours = 5 * nft_loss(flow.predicted(flow.velocity), flow.predicted(flow.old), flow.clean, good, beta).mean()
     theirs = official_nft(flow, beta)
     assert torch.allclose(ours, theirs, rtol=1e-9)
@@ -108,7 +109,7 @@ def test_awm_is_the_official_loss(flow: Flow, clip: float) -> None:
     errors, old = (
         matching_error(flow.predicted(velocity), flow.clean, flow.t, "huber") for velocity in (flow.velocity, flow.old)
     )
-    ours, theirs = awm_loss(errors, old, advantages(flow.rewards) / 5, clip).mean(), official_awm(flow, clip)
+    ours, theirs = clipped_surrogate(-errors, -old, advantages(flow.rewards) / 5, clip).mean(), official_awm(flow, clip)
     assert torch.allclose(ours, theirs, rtol=1e-9)
     assert torch.allclose(gradient(flow, ours), gradient(flow, theirs), rtol=1e-9)
 
@@ -146,9 +147,9 @@ def test_at_the_old_policy_all_are_advantage_weighted_matching(flow: Flow) -> No
     errors = normalised_error(flow.predicted(flow.velocity), flow.clean)
     old, advantage = errors.detach(), advantages(flow.rewards)
     expected = gradient(flow, (advantage * errors).mean())
-    good = goodness(forward_process.advantages(flow.rewards, GROUPS, 5.0), 5.0)
+    good = goodness(our_advantages.advantages(flow.rewards, GROUPS, "group-mean", 5.0, 1e-4), 5.0)
     nft = 5 * nft_loss(flow.predicted(flow.velocity), flow.predicted(flow.old), flow.clean, good, 0.7)
-    awm = awm_loss(normalised_error(flow.predicted(flow.velocity), flow.clean), old, advantage / 5, 1.0)
+    awm = clipped_surrogate(-errors, -old, advantage / 5, 1.0)
     missed = residuals(torch.zeros_like(good), good, GROUPS, 1.0)
     crd = -2 * 5 * missed * normalised_error(flow.predicted(flow.velocity), flow.clean)
     for loss, factor in ((nft, 1.0), (awm, 1 / 5), (crd, 1.0)):

@@ -31,6 +31,8 @@ def _no_weights_load(monkeypatch: pytest.MonkeyPatch) -> None:
     ("label", "overrides", "message"),
     [
         ("ddpo", ["images_per_prompt=1", "config.advantage=group"], "'group', but images_per_prompt is 1"),
+        ("grpo", ["images_per_prompt=1"], "'group-mean', but images_per_prompt is 1: one reward has no spread"),
+        ("ddpo", ["images_per_prompt=1", "config.advantage=leave-one-out"], "'leave-one-out', but images_per_prompt"),
         ("rwr", ["images_per_prompt=1", "config.over=prompt"], "'prompt', so 1 image competes with none"),
         ("rwr", ["images_per_prompt=4", "config.weights=sparse", "config.percentile=0"], "every weight would be 1"),
         ("rwr", ["images_per_prompt=1", "config.over=round", "budget=1"], "'round', so 1 image competes with none"),

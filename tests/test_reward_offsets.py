@@ -86,7 +86,7 @@ def test_resumed_equals_never_stopped(suite: Suite, tmp_path: Path) -> None:
     whole = train(tiny.plan(both), tmp_path / "whole", Quiet())
 
     class StopAfterOne(Quiet):
-        def epoch(self, record: EpochRecord) -> None:
+        def on_epoch(self, record: EpochRecord) -> None:
             if record.epoch == 2:
                 raise KeyboardInterrupt
 

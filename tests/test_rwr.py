@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfbench.errors import InterfaceError
+from rfbench.errors import InputError, InterfaceError
 from rfbench.running.assembly import Run
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
-from rfbench_algorithms.rwr import RWR, Images, RWRConfig, num_best, softmax_weights, sparse_weights
+from rfbench_algorithms.best_of_n import BestOfN, BestOfNConfig
+from rfbench_algorithms.rwr import RWR, RWRConfig, num_best, softmax_weights, sparse_weights
+from rfbench_algorithms.weighted_fit import Images
 from tests import tiny
+from tests.runs import assert_same_run
 
 rewards_with_ties = st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 3.0]), min_size=1, max_size=12)
 
@@ -63,15 +69,15 @@ def test_weights_compete_in_the_round_or_in_the_prompt(images_per_prompt: int) -
     rewards = torch.randn(12, generator=torch.Generator().manual_seed(5)).tolist()
     groups = torch.arange(12) // images_per_prompt
     images = Images([""] * 12, torch.tensor(rewards), groups, torch.zeros(12, 1))
-    in_round = RWR(RWRConfig(over="round"))._weights(images).tolist()
+    in_round = RWR(RWRConfig(over="round")).weights(images).tolist()
     assert in_round == pytest.approx(softmax_by_hand(rewards, 1.0, True), rel=1e-5)
-    in_prompt = RWR(RWRConfig(over="prompt", inverse_temperature=2.0))._weights(images).tolist()
+    in_prompt = RWR(RWRConfig(over="prompt", inverse_temperature=2.0)).weights(images).tolist()
     contests = [rewards[i : i + images_per_prompt] for i in range(0, 12, images_per_prompt)]
     assert in_prompt == pytest.approx([w for c in contests for w in softmax_by_hand(c, 2.0, True)], rel=1e-5)
-    sparse = RWR(RWRConfig(weights="sparse"))._weights(images)
+    sparse = RWR(RWRConfig(weights="sparse")).weights(images)
     best = [c.index(max(c)) + i * images_per_prompt for i, c in enumerate(contests)]
     assert torch.nonzero(sparse).flatten().tolist() == best  # of every prompt, however hard
-    assert RWR(RWRConfig(weights="uniform"))._weights(images).tolist() == [1.0] * 12
+    assert RWR(RWRConfig(weights="uniform")).weights(images).tolist() == [1.0] * 12
 
 
 @pytest.mark.parametrize("guided", [False, True])
@@ -180,3 +186,36 @@ def test_counters_equal_the_plan(suite: Suite, config: dict[str, Any]) -> None:
     assert counters.denoiser_forwards == epochs * cost.forwards
     assert counters.denoiser_backwards == epochs * cost.backwards
     assert counters.optimizer_steps == 3 * (3 if "batch_size" in config else 1)
+
+
+def test_the_best_of_each_prompt_count_alike_and_the_others_not() -> None:
+    rewards, groups = torch.tensor([3.0, 1.0, 2.0, 0.5, 7.0, 6.0, 7.0, -1.0]), torch.arange(2).repeat_interleave(4)
+    images = Images([""] * 8, rewards, groups, torch.zeros(8, 1))
+    assert BestOfN(BestOfNConfig()).weights(images).tolist() == [4, 0, 0, 0, 4, 0, 0, 0]
+    assert BestOfN(BestOfNConfig(keep=2)).weights(images).tolist() == [2, 0, 2, 0, 2, 0, 2, 0]
+
+
+def test_best_of_n_is_rwr_with_hard_weights_bit_for_bit(suite: Suite, tmp_path: Path) -> None:
+    """Of 4 images the sparse weights from the 80th percentile up leave one."""
+    table = {"images_per_prompt": 4, "optimizer": {"learning_rate": 1e-3}}
+    sparse = {"weights": "sparse", "percentile": 80, "passes": 2}
+    tables = {"best-of-n": table | {"config": {"passes": 2}}, "rwr": table | {"config": sparse}}
+    listed = Suite.model_validate(suite.model_dump() | {"algorithms": tables})
+    assert_same_run(*(train(tiny.plan(listed, label), tmp_path, Quiet()) for label in tables))
+
+
+def test_best_of_n_spends_what_the_dry_run_says(suite: Suite) -> None:
+    tables = {"best-of-n": {"images_per_prompt": 6, "config": {"keep": 2, "passes": 3}}}
+    made = tiny.make_run(tiny.plan(Suite.model_validate(suite.model_dump() | {"algorithms": tables}), "best-of-n"))
+    before = made.counters()
+    made.update(made.rollout(0))
+    told = made.plan.epoch_cost()
+    assert made.counters().denoiser_forwards - before.denoiser_forwards == told.forwards
+    assert made.counters().denoiser_backwards == told.backwards == 12 / 6 * 2 * 3
+
+
+def test_best_of_n_needs_more_images_than_it_keeps(suite: Suite) -> None:
+    tables = {"best-of-n": {"images_per_prompt": 4, "config": {"keep": 4}}}
+    listed = Suite.model_validate(suite.model_dump() | {"algorithms": tables})
+    with pytest.raises(InputError, match=r"config.keep is 4, but images_per_prompt 4: every weight would be 1"):
+        tiny.plan(listed, "best-of-n")

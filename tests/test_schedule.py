@@ -8,9 +8,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from rfbench.core.schedule import SPACINGS, NoiseSchedule, kl_divergence, log_density, make_schedule
+from rfbench.core.schedule import SPACINGS, NoiseSchedule, kl_divergence, log_density, make_schedule, window_start
 from rfbench.errors import InputError
 from rfbench.models.noise_schedule import read as read_noise_schedule
+from rfbench.suite.suite import Window
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
@@ -39,13 +40,13 @@ def test_ddim_steps_equal_diffusers(eta: float, set_alpha_to_one: bool) -> None:
     scheduler = DDIMScheduler(**BETAS, clip_sample=False, steps_offset=1, set_alpha_to_one=set_alpha_to_one)
     scheduler.set_timesteps(20)
     final = float(scheduler.final_alpha_cumprod)
-    if eta == 0:
-        with pytest.raises(InputError, match="no denoising step is left"):
-            make_schedule(noise_schedule(scheduler, final), 20, kind="ddim", eta=eta)
-        return
     schedule = make_schedule(noise_schedule(scheduler, final), 20, kind="ddim", eta=eta)
-    assert (schedule.sigma[-1] == 0) == set_alpha_to_one
-    assert (19 in schedule.objective_steps.tolist()) != set_alpha_to_one  # a step without noise has no density
+    if eta == 0:
+        assert bool((schedule.sigma == 0).all())
+        assert schedule.objective_steps.tolist() == list(range(20))  # noise levels, for objectives without densities
+    else:
+        assert (schedule.sigma[-1] == 0) == set_alpha_to_one
+        assert (19 in schedule.objective_steps.tolist()) != set_alpha_to_one  # a step without noise has no density
     latents, eps, noise = torch.randn(3, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for step, timestep in enumerate(scheduler.timesteps):
         expected = scheduler.step(eps, timestep, latents, eta=eta, variance_noise=noise).prev_sample
@@ -125,3 +126,31 @@ def test_as_many_steps_as_the_model_has() -> None:
     ):
         make_schedule(base, 1000)
     assert make_schedule(replace(base, steps_offset=0), 1000).num_steps == 1000
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "ddim"])
+def test_a_window_keeps_its_steps_and_makes_the_others_deterministic(kind: str) -> None:
+    """Outside of it they are those of DDIM with eta 0, as diffusers has them."""
+    base = NoiseSchedule(torch.linspace(0.999, 0.01, 1000, dtype=torch.float64))
+    whole, schedule = make_schedule(base, 10, kind=kind), make_schedule(base, 10, kind=kind).windowed(3, 2)
+    assert schedule.objective_steps.tolist() == [3, 4]
+    assert torch.nonzero(schedule.sigma).flatten().tolist() == [3, 4]
+    assert torch.equal(schedule.sigma[3:5], whole.sigma[3:5])
+    assert torch.equal(schedule.noise_weight[3:5], whole.noise_weight[3:5])
+    latents, eps = torch.randn(2, 1, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ends = [*base.alphas_cumprod[whole.timesteps][1:].tolist(), 1.0]
+    for step in (0, 2, 5, 8):
+        ab = base.alphas_cumprod[whole.timesteps[step]]
+        clean = (latents - (1 - ab).sqrt() * eps) / ab.sqrt()
+        expected = ends[step] ** 0.5 * clean + (1 - ends[step]) ** 0.5 * eps
+        torch.testing.assert_close(schedule.mean(latents, eps, torch.tensor([step])), expected)
+
+
+def test_windows_start_in_the_first_half_or_move_forward_and_back() -> None:
+    schedule = make_schedule(NoiseSchedule(torch.linspace(0.999, 0.01, 1000, dtype=torch.float64)), 10)  # 9 have noise
+    generator = torch.Generator().manual_seed(0)
+    drawn = {window_start(Window(size=2), schedule, 0, generator) for _ in range(200)}
+    assert drawn == {0, 1, 2, 3, 4}
+    assert {window_start(Window(size=8), schedule, 0, generator) for _ in range(50)} == {0, 1}
+    forward = Window(size=7, moves="forward", every=2)
+    assert [window_start(forward, schedule, epoch, generator) for epoch in range(8)] == [0, 0, 1, 1, 2, 2, 0, 0]

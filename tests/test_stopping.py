@@ -30,7 +30,7 @@ class Asked(Quiet):
         super().__init__()
         self._signals, self._seconds = signals, seconds
 
-    def epoch(self, record: Any) -> None:
+    def on_epoch(self, record: Any) -> None:
         if json.loads(record.to_json())["epoch"] == 2:
             for number in self._signals:
                 os.kill(os.getpid(), number)

@@ -105,7 +105,7 @@ def cell(plan: Plan, processes: Processes) -> str:
 class StopsOnce(Quiet):
     """Interrupts the run after its first epoch."""
 
-    def epoch(self, record: object) -> None:
+    def on_epoch(self, record: object) -> None:
         raise KeyboardInterrupt
 
 

@@ -14,19 +14,17 @@ from rfbench.errors import InputError
 
 
 def new_plugin(
-    kind: Annotated[str, typer.Argument(help="algorithm", metavar="KIND")],
+    kind: Annotated[str, typer.Argument(help="algorithm, reward, prompts, model or suite", metavar="KIND")],
     name: Annotated[str, typer.Argument(help="Its name: lower-case words joined by hyphens.")],
     out: Annotated[Path | None, typer.Option(help="The new folder; by default the name, here.")] = None,
 ) -> None:
-    """Write a small installable package with a working algorithm and its test."""
-    from rfbench.cli.scaffold import new_algorithm
+    """Write a small installable package with a working plugin or suite, and its test."""
+    from rfbench.cli.scaffold import new_package
 
-    if kind != "algorithm":
-        raise InputError(f"cannot write a new {kind!r}; it is `rfbench new algorithm NAME`")
     folder = out or Path(name)
-    new_algorithm(name, folder)
+    trial = new_package(kind, name, folder)
     console.print(f"wrote {folder}; next:", markup=False, highlight=False)
-    console.print(f"  pip install -e {folder}\n  rfbench run {name} --suite tiny-shapes", markup=False, highlight=False)
+    console.print(f"  pip install -e {folder}\n  {trial}", markup=False, highlight=False)
 
 
 def list_names(

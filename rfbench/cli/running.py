@@ -62,6 +62,7 @@ def _print_costs(outline: Outline) -> None:
     from rfbench.planning.arithmetic import arithmetic
     from rfbench.planning.cards import duration
     from rfbench.planning.plan import command_line_name
+    from rfbench.records.protocol import sampler_changes
 
     suite, totals, absent = outline.suite, outline.totals(), outline.missing_files()
     plan = None if absent else outline.open()
@@ -70,6 +71,9 @@ def _print_costs(outline: Outline) -> None:
         title=escape(f"{outline.label} on {suite.name}, {suite.epochs} epochs"), title_justify="left", show_header=False
     )
     table.add_row("prompts x images per epoch", f"{outline.prompts_per_epoch} x {outline.settings.images_per_prompt}")
+    changes = sampler_changes(outline.resolved(), outline.label)
+    if changes:
+        table.add_row("sampler of the training alone", changes)
     add_totals(table, totals)
     if plan is None:
         table.add_row("estimated time and memory", "not measured: files are missing")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from rfbench.core.learner import Learner
 from rfbench.core.rollout import Rollout, RolloutNeeds
 from rfbench.errors import InterfaceError, NonFiniteError
-from rfbench.records.format import RESERVED
+from rfbench.records.format import HEAD, RESERVED
 from rfbench.suite.settings import Settings
 
 START_ERROR_SHARE = 0.1  # of the clip range
@@ -40,7 +40,7 @@ def check_metrics(metrics: Any, where: str) -> dict[str, float]:
                 f"{where} returned the metric {name!r} = {value!r} ({type(value).__name__}); "
                 "metrics are plain numbers by name, such as float(tensor)"
             )
-        if name in RESERVED:
+        if name in RESERVED or name.startswith(HEAD):
             raise InterfaceError(f"{where} returned the metric {name!r}: that name is rfbench's own; use another")
         if not abs(value) <= sys.float_info.max:  # an integer may be larger, and NaN is not
             raise NonFiniteError(f"{where} returned the metric {name!r} = {value}")

@@ -5,40 +5,50 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rfbench.core import keyed_random
 from rfbench.core.conditioning import Condition
-from rfbench.core.policy import Policy
+from rfbench.core.policy import POLICY, REFERENCE, Policy
 from rfbench.core.processes import Runtime
 from rfbench.core.rollout import Rollout
+from rfbench.core.schedule import log_density
 from rfbench.errors import InterfaceError, NonFiniteError
 from rfbench.suite.suite import Optimizer
 
 
 @dataclass
-class Chunk:
-    """A batch of ``m`` (image, step) pairs of a rollout, steps and images mixed, for one network call.
+class Pairs:
+    """A batch of ``m`` (image, step) pairs, steps and images mixed, for one network call; on the device.
 
     Attributes:
-        images: ``(m,)`` rows of the rollout's tensors.
-        columns: ``(m,)`` columns of the rollout's log-probs.
-        steps: ``(m,)`` the denoising steps of those columns.
+        steps: ``(m,)`` the denoising steps.
         latents, next_latents: ``(m, ...)`` x_t and the sampled x_{t-1}.
         log_probs_old: ``(m,)`` log-probs when sampled.
         condition: m rows.
     """
 
-    images: Tensor
-    columns: Tensor
     steps: Tensor
     latents: Tensor
     next_latents: Tensor
     log_probs_old: Tensor
     condition: Condition
+
+
+@dataclass
+class Chunk(Pairs):
+    """Pairs of a rollout.
+
+    Attributes:
+        images: ``(m,)`` rows of the rollout's tensors.
+        columns: ``(m,)`` columns of the rollout's log-probs.
+    """
+
+    images: Tensor
+    columns: Tensor
 
     @property
     def index(self) -> tuple[Tensor, Tensor]:
@@ -53,6 +63,16 @@ class CleanChunk:
     images: Tensor
     latents: Tensor
     condition: Condition
+
+
+class Prediction(NamedTuple):
+    """What the policy says of ``m`` pairs, with gradient where gradients are on, and beside it the reference."""
+
+    noise: Tensor  # (m, ...) guided
+    mean: Tensor  # (m, ...) of the step
+    log_probs: Tensor  # (m,)
+    reference_noise: Tensor | None = None  # without gradient
+    reference_mean: Tensor | None = None
 
 
 class Learner:
@@ -137,12 +157,11 @@ class Learner:
         local = rollout.local
         wanted = torch.ones(len(local), rollout.num_steps) if where is None else where[local.start : local.stop]
         all_columns, all_images = torch.nonzero(wanted.T, as_tuple=True)
-        objective_steps = self.policy.schedule.objective_steps.cpu()
         pairs = zip(all_columns.split(self._chunk_size), all_images.split(self._chunk_size), strict=True)
         for columns, rows in pairs:
             if len(rows) == 0:
                 return
-            images, steps = rows + local.start, objective_steps[columns]
+            images, steps = rows + local.start, rollout.objective_steps[columns]
             groups = rollout.groups[images]
             self._where = f"{self._epoch}, among the prompts {_some(rollout.prompts, groups)}"
             yield Chunk(
@@ -172,17 +191,35 @@ class Learner:
         share = self._processes.share(count)
         yield from (piece for piece in torch.arange(share.start, share.stop).split(self._chunk_size) if len(piece))
 
-    def log_probs(self, chunk: Chunk) -> Tensor:
+    def log_probs(self, pairs: Pairs) -> Tensor:
         """The policy's log-probs of a chunk, ``(m,)``, with gradient where gradients are on."""
-        values = self.policy.log_probs(chunk.latents, chunk.next_latents, chunk.steps, chunk.condition)
-        self.note_start(values, chunk.log_probs_old)
-        return values
+        return self.predict(pairs).log_probs
 
-    def note_start(self, log_probs: Tensor, log_probs_old: Tensor) -> None:
-        """Notes the ``start_error`` of ``(m,)`` log-probs of this epoch's own pairs; not after an optimiser step."""
-        if self._untouched and len(log_probs):
-            difference = float((log_probs.detach() - log_probs_old).abs().max())
-            self.start_error = max(self.start_error or 0.0, difference)
+    def predict(self, pairs: Pairs, *, reference: bool = False, fresh: Tensor | None = None) -> Prediction:
+        """What the policy says of ``m`` pairs, and the reference of the same if asked: a call of each network.
+
+        Before the epoch's first optimiser step this notes the ``start_error``. ``fresh`` ``(m,)`` bool marks the pairs
+        that were sampled in this epoch, which it is about; all by default.
+        """
+        policy, schedule = self.policy, self.policy.schedule
+        timesteps = schedule.timesteps[pairs.steps]
+
+        def noise_and_mean(weights: str) -> tuple[Tensor, Tensor]:
+            noise = policy.predict_noise(pairs.latents, timesteps, pairs.condition, weights=weights)
+            return noise, schedule.mean(pairs.latents, noise, pairs.steps)
+
+        noise, mean = noise_and_mean(POLICY)
+        log_probs = log_density(pairs.next_latents, mean, schedule.sigma[pairs.steps])
+        differences = (log_probs.detach() - pairs.log_probs_old).abs()
+        self._note_start(differences if fresh is None else differences[fresh])
+        if not reference:
+            return Prediction(noise, mean, log_probs)
+        with torch.no_grad():
+            return Prediction(noise, mean, log_probs, *noise_and_mean(REFERENCE))
+
+    def _note_start(self, differences: Tensor) -> None:
+        if self._untouched and len(differences):
+            self.start_error = max(self.start_error or 0.0, float(differences.max()))
 
     @torch.no_grad()
     def all_log_probs(self, rollout: Rollout) -> Tensor:

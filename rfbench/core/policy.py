@@ -17,7 +17,7 @@ from rfbench.core.model import Model
 from rfbench.core.schedule import Schedule, log_density, per_row, schedule_of
 from rfbench.errors import InputError, did_you_mean
 from rfbench.hub.weights import require_equal, shapes_of
-from rfbench.suite.suite import Finetune, Suite
+from rfbench.suite.suite import Finetune, Sampler, Suite
 
 ADAPTER = "policy"
 POLICY, REFERENCE = "policy", "reference"  # whose weights predict; a snapshot has a name of its own
@@ -64,6 +64,13 @@ class Policy:
             store_frozen_weights(denoiser, self._compute_dtype)
             if compiled_rows is not None:
                 denoiser.compile(dynamic=False)
+
+    def drawing_with(self, sampler: Sampler) -> Policy:
+        """The same weights, snapshots and counters, on the chain and with the guidance of another sampler."""
+        other = copy.copy(self)
+        other.schedule = schedule_of(self.model.noise_schedule, sampler).to(self.schedule.sigma.device)
+        other.guidance_scale = sampler.guidance_scale
+        return other
 
     @property
     def denoiser(self) -> nn.Module:

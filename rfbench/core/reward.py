@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,24 +54,55 @@ class AsyncReward(Reward):
         return self.submit(images, prompts)()
 
 
+class HeadedReward(Reward):
+    """A reward that is made of several scores, its heads, such as the terms of a sum.
+
+    Each is recorded beside the total, and algorithms find them in ``rollout.reward_heads``.
+    """
+
+    @abstractmethod
+    def by_head(self, images: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Every head's scores ``(n,)``, each in its own unit."""
+
+    @abstractmethod
+    def total(self, by_head: dict[str, Tensor]) -> Tensor:
+        """The reward ``(n,)`` that they make."""
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        return self.total(self.by_head(images, prompts))
+
+
+class Scores(NamedTuple):
+    """Those of ``n`` images, fp32 on the CPU, checked."""
+
+    total: Tensor  # (n,)
+    by_head: dict[str, Tensor]  # (n,) each; empty for a reward without heads
+
+
 @torch.no_grad()
 def score(reward: Reward, name: str, images: Tensor, prompts: Sequence[str], where: str, first: int) -> Tensor:
     """The reward's scores ``(n,)``, fp32 on the CPU, checked.
 
     ``where`` (such as "epoch 3") and ``first``, the first image's number there, go into errors.
     """
-    return begin(reward, name, images, prompts, where, first)()
+    return begin(reward, name, images, prompts, where, first)().total
 
 
 @torch.no_grad()
 def begin(
     reward: Reward, name: str, images: Tensor, prompts: Sequence[str], where: str, first: int
-) -> Callable[[], Tensor]:
+) -> Callable[[], Scores]:
     """Like ``score``, with a function that gives the scores; an ``AsyncReward`` works on them until it is called."""
     given = images.clone()
 
-    def checked(scores: Tensor) -> Tensor:
-        found = _checked(scores, name, prompts, where, first)
+    def checked(total: Tensor, by_head: dict[str, Tensor] | None = None) -> Scores:
+        found = Scores(
+            _checked(total, name, prompts, where, first),
+            {
+                head: _checked(scores, f"{name}, head {head}", prompts, where, first)
+                for head, scores in (by_head or {}).items()
+            },
+        )
         if not torch.equal(images, given):
             raise InterfaceError(
                 f"the reward {name!r} changed the images that it scored at {where}, which others see too; let it work "
@@ -82,7 +113,11 @@ def begin(
     if isinstance(reward, AsyncReward):
         wait = reward.submit(images, prompts)
         return lambda: checked(wait())
-    scores = checked(reward(images, prompts))
+    if isinstance(reward, HeadedReward):
+        by_head = reward.by_head(images, prompts)
+        scores = checked(reward.total(by_head), by_head)
+    else:
+        scores = checked(reward(images, prompts))
     return lambda: scores
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from rfbench.core.finite import Batch
 from rfbench.core.policy import POLICY, REFERENCE, Policy
 from rfbench.core.processes import Runtime
 from rfbench.core.reward import Reward, begin
-from rfbench.core.schedule import log_density
+from rfbench.core.schedule import Schedule, log_density, window_start
 from rfbench.suite.suite import AlgorithmSettings
 
 READ = 1 << 20  # numbers of a tensor that is checked by its content, too: rewards and log-probs, but no latents
@@ -30,6 +30,8 @@ class RolloutNeeds:
         min_images_per_prompt: smallest group that the objective is defined for.
         trajectories: whether it trains on trajectories and their log-probs; without, it gets clean latents only.
         reference_log_probs: whether it needs the reference's log-probs of every trajectory.
+        reward_heads: whether it needs a reward's terms one by one.
+        deterministic: whether its images must come from a chain without noise.
         off_policy: whether its objective is defined for trajectories that another policy sampled.
     """
 
@@ -37,6 +39,8 @@ class RolloutNeeds:
     trajectories: bool = True
     reference_log_probs: bool = False
     off_policy: bool = False
+    deterministic: bool = False
+    reward_heads: bool = False
 
 
 class Transition(NamedTuple):
@@ -50,20 +54,30 @@ class Transition(NamedTuple):
 
 @torch.no_grad()
 def denoise(
-    policy: Policy, condition: Condition, noise: Tensor, batch: Batch | None = None, *, weights: str = POLICY
+    policy: Policy,
+    condition: Condition,
+    noise: Tensor,
+    batch: Batch | None = None,
+    *,
+    weights: str = POLICY,
+    schedule: Schedule | None = None,
 ) -> Iterator[Transition]:
     """Walks the chain from x_T to x_0 with ``noise`` ``(m, steps + 1, ...)``: the initial latent, then each step's.
 
     Latents that are not finite end it: of a picture that has no value, no reward may follow.
+
+    Args:
+        schedule: the policy's own by default, or that with noise in a window of it.
     """
-    batch = batch or Batch("sampling", [""] * len(noise))
+    batch, schedule = batch or Batch("sampling", [""] * len(noise)), schedule or policy.schedule
     latents = noise[:, 0]
-    for step in range(policy.schedule.num_steps):
+    for step in range(schedule.num_steps):
         steps = torch.full((len(noise),), step, device=noise.device)
-        mean = policy.step_mean(latents, steps, condition, weights=weights)
-        sigma = policy.schedule.sigma[step].to(mean.dtype)
+        predicted = policy.predict_noise(latents, schedule.timesteps[steps], condition, weights=weights)
+        mean = schedule.mean(latents, predicted, steps)
+        sigma = schedule.sigma[step].to(mean.dtype)
         next_latents = mean + sigma * noise[:, step + 1]
-        batch.require_finite(next_latents, f"the latents of step {step + 1} of {policy.schedule.num_steps} are")
+        batch.require_finite(next_latents, f"the latents of step {step + 1} of {schedule.num_steps} are")
         yield Transition(steps, latents, mean, next_latents)
         latents = next_latents
 
@@ -79,6 +93,8 @@ class Rollout:
         prompts: ``(groups,)`` one prompt per group.
         groups: ``(images,)`` the group, so the prompt, of each image.
         rewards: ``(images,)`` raw training rewards; with the suite's noise and offsets, where it has them.
+        objective_steps: ``(steps,)`` the denoising steps of those columns; a window's move from epoch to epoch.
+        reward_heads: ``(images,)`` each head's raw scores by name, in its own unit; empty where the reward has none.
         offsets: ``(groups,)`` what the suite's ``reward_offsets`` added to the rewards of each prompt.
         log_probs: ``(images, steps)`` log-probs of the objective's steps under the policy as it was at this moment,
             before the epoch's update. That is the policy that sampled, unless the suite samples from the reference.
@@ -99,7 +115,9 @@ class Rollout:
     clean_latents: Tensor
     condition: Condition
     local: range
+    objective_steps: Tensor
     offsets: Tensor | None = None
+    reward_heads: dict[str, Tensor] = field(default_factory=dict)
 
     def conditions(self, images: Tensor) -> Condition:
         """Those of some of this process's images ``(m,)``, on the device: m rows."""
@@ -213,12 +231,13 @@ class RolloutSampler:
         """``settings.images_per_prompt`` images of each prompt, sampled with the weights that ``settings`` name."""
         policy, meter, device = self._policy, self._meter, self._processes.device
         images_per_prompt, source = settings.images_per_prompt, settings.sample_from
+        schedule = self._schedule(epoch, settings)
         share = self._processes.share(len(prompts))
         local = range(share.start * images_per_prompt, share.stop * images_per_prompt)
         groups = torch.arange(len(prompts)).repeat_interleave(images_per_prompt)
-        objective_steps = policy.schedule.objective_steps
+        objective_steps = schedule.objective_steps.cpu()
         shape = policy.model.latent_shape
-        num_steps = policy.schedule.num_steps
+        num_steps = schedule.num_steps
 
         with meter.phase("sample"):
             condition = policy.encode_prompts(prompts[share.start : share.stop])
@@ -235,6 +254,7 @@ class RolloutSampler:
             clean_latents=torch.empty(len(local), *shape),
             condition=condition,
             local=local,
+            objective_steps=objective_steps,
         )
         scored = []  # the images of each chunk, and a function that waits for their scores
         for start in range(local.start, local.stop, self._chunk_size):
@@ -244,7 +264,7 @@ class RolloutSampler:
             batch = Batch(f"epoch {epoch + 1}", chunk_prompts, start)
             with meter.phase("sample"):
                 drawn = self._draw(epoch, images, groups if settings.shared_initial_latents else None).to(device)
-                clean = self._sample(rollout, images, chunk_condition, drawn, batch, source)
+                clean = self._sample(rollout, images, chunk_condition, drawn, batch, source, schedule)
             if source != POLICY and rollout_needs.trajectories:
                 with meter.phase("sample"):
                     self._add_log_probs(rollout.log_probs, rollout, images, chunk_condition, batch, POLICY)
@@ -259,13 +279,16 @@ class RolloutSampler:
                 scored.append((images, scores))
         with meter.phase("reward"):
             for images, scores in scored:
-                rollout.rewards[images] = scores()
+                rollout.rewards[images], by_head = scores()
+                for head, values in by_head.items():
+                    rollout.reward_heads.setdefault(head, torch.zeros(len(groups)))[images] = values
                 if self._reward_noise is not None:
                     keys = [(self._seed, "reward noise", epoch, int(image)) for image in images]
                     rollout.rewards[images] += self._reward_noise * keyed_random.normal(keys, (1,)).flatten()
         meter.counters.images += len(groups)
         meter.counters.reward_queries += len(groups)
         rollout.rewards = self._processes.sum(rollout.rewards)
+        rollout.reward_heads = {head: self._processes.sum(values) for head, values in rollout.reward_heads.items()}
         if self._offsets is not None:
             rollout.offsets = self._offsets(prompts)
             rollout.rewards += rollout.offsets[groups]
@@ -273,6 +296,14 @@ class RolloutSampler:
         if rollout.reference_log_probs is not None:
             rollout.reference_log_probs = self._processes.sum(rollout.reference_log_probs)
         return rollout
+
+    def _schedule(self, epoch: int, settings: AlgorithmSettings) -> Schedule:
+        """The chain of ``epoch``."""
+        schedule, window = self._policy.schedule, settings.sampler.window if settings.sampler else None
+        if window is None:
+            return schedule
+        generator = keyed_random.generator(self._seed, "window", epoch)
+        return schedule.windowed(window_start(window, schedule, epoch, generator), window.size)
 
     def _draw(self, epoch: int, images: Tensor, groups: Tensor | None) -> Tensor:
         """The noise ``(m, steps + 1, ...)`` of a chunk of images; the initial latent is its group's, if given."""
@@ -286,15 +317,21 @@ class RolloutSampler:
         return drawn
 
     def _sample(
-        self, rollout: Rollout, images: Tensor, condition: Condition, drawn: Tensor, batch: Batch, source: str
+        self,
+        rollout: Rollout,
+        images: Tensor,
+        condition: Condition,
+        drawn: Tensor,
+        batch: Batch,
+        source: str,
+        schedule: Schedule,
     ) -> Tensor:
         """Fills the latents of a chunk of images, and the log-probs of who samples; returns x_0 ``(m, ...)``."""
         log_probs = {POLICY: rollout.log_probs, REFERENCE: rollout.reference_log_probs}.get(source)
-        schedule = self._policy.schedule
-        column_of = {int(step): column for column, step in enumerate(schedule.objective_steps)}
+        column_of = {int(step): column for column, step in enumerate(rollout.objective_steps)}
         local = images - rollout.local.start
         clean = drawn[:, 0]
-        chain = denoise(self._policy, condition, drawn, batch, weights=source)
+        chain = denoise(self._policy, condition, drawn, batch, weights=source, schedule=schedule)
         for step, (steps, latents, mean, next_latents) in enumerate(chain):
             if rollout.latents is not None:
                 rollout.latents[local, step] = latents.cpu()
@@ -320,7 +357,7 @@ class RolloutSampler:
         assert rollout.latents is not None
         device = self._processes.device
         local = images - rollout.local.start
-        for column, step in enumerate(self._policy.schedule.objective_steps):
+        for column, step in enumerate(rollout.objective_steps.to(device)):
             values = self._policy.log_probs(
                 rollout.latents[local, step].to(device),
                 rollout.latents[local, step + 1].to(device),

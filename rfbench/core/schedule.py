@@ -8,14 +8,14 @@ predicted noise. So a chain is four vectors over the denoising steps, computed o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rfbench.errors import InputError
-from rfbench.suite.suite import Sampler
+from rfbench.suite.suite import Sampler, Window
 
 SPACINGS = ("leading", "trailing", "linspace")
 
@@ -48,7 +48,8 @@ class Schedule:
         alpha_bar: alpha_bar at each step's start, ``(steps,)``.
         latent_weight, noise_weight: the step's mean is ``latent_weight * x_t + noise_weight * eps``, ``(steps,)`` each.
         sigma: the step's standard deviation, ``(steps,)``; 0 marks a deterministic step, which has no density.
-        objective_steps: the steps that carry a gradient, int64, increasing.
+        objective_steps: the steps that carry a gradient, int64, increasing. Where no step has noise, those at whose
+            noise levels an objective without trajectories may judge images.
     """
 
     timesteps: Tensor
@@ -64,6 +65,22 @@ class Schedule:
 
     def to(self, device: torch.device) -> Schedule:
         return Schedule(**{name: value.to(device) for name, value in vars(self).items()})
+
+    def windowed(self, start: int, size: int) -> Schedule:
+        """The chain with noise in ``size`` steps from ``start`` on alone; the others become DDIM's with eta 0.
+
+        The steps of the window are the same as before, so is what a network learns from them.
+        """
+        step = torch.arange(self.num_steps, device=self.sigma.device)
+        inside = (step >= start) & (step < start + size)
+        alpha_bar_next = self.latent_weight.square() * self.alpha_bar
+        direct = (1 - alpha_bar_next).clamp(min=0).sqrt() - self.latent_weight * (1 - self.alpha_bar).sqrt()
+        return replace(
+            self,
+            noise_weight=torch.where(inside, self.noise_weight, direct),
+            sigma=torch.where(inside, self.sigma, torch.zeros_like(self.sigma)),
+            objective_steps=self.objective_steps[inside[self.objective_steps]],
+        )
 
     def mean(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
         """Mean of p(x_{t-1} | x_t) for latents ``(m, ...)``; ``steps`` ``(m,)`` may differ per row."""
@@ -82,8 +99,9 @@ def make_schedule(
     Args:
         kind: ``"ddpm"`` (ancestral, fixed_small variance; the last step arrives at alpha_bar 1 with sigma 0) or
             ``"ddim"`` (the last step arrives at the model's ``final_alpha_cumprod``).
-        eta: DDIM's noise scale; DDPM is eta 1.
-        skip_last_steps: how many of the final steps the objective leaves out, besides those with sigma 0.
+        eta: DDIM's noise scale; DDPM is eta 1, and 0 is deterministic.
+        skip_last_steps: how many of the final steps the objective leaves out, besides those with sigma 0 where others
+            have noise.
     """
     training_steps = len(noise_schedule.alphas_cumprod)
     if not 1 <= num_steps <= training_steps:
@@ -117,13 +135,21 @@ def make_schedule(
 
     sigma = variance.sqrt()
     step = torch.arange(num_steps)
-    objective_steps = step[(sigma > 0) & (step < num_steps - skip_last_steps)]
+    objective_steps = step[((sigma > 0) | (eta == 0)) & (step < num_steps - skip_last_steps)]
     if len(objective_steps) == 0:
         raise InputError(
             f"no denoising step is left for the objective: {num_steps} steps, skip_last_steps {skip_last_steps}, and "
             f"{int((sigma == 0).sum())} steps without noise; lower sampler.skip_last_steps or raise sampler.num_steps"
         )
     return Schedule(timesteps, alpha_bar, latent_weight, noise_weight, sigma, objective_steps)
+
+
+def window_start(window: Window, schedule: Schedule, epoch: int, generator: torch.Generator) -> int:
+    """The first step of ``epoch``'s window; ``generator`` is of that epoch. Windows hold objective steps alone."""
+    starts = len(schedule.objective_steps) - window.size + 1
+    if window.moves == "forward":
+        return epoch // window.every % starts
+    return int(torch.randint(min(starts, max(schedule.num_steps // 2, 1)), (), generator=generator))
 
 
 def schedule_of(noise_schedule: NoiseSchedule, sampler: Sampler) -> Schedule:

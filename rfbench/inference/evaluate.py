@@ -68,7 +68,7 @@ def judge_into(
     for records in judge(plan, processes, saved, done=lambda run: judgement.done(saved.epoch if saved else 0, run)):
         if processes.is_main:
             judgement.add(records)
-        progress.evaluation(records)
+        progress.on_evaluation(records)
     processes.close()
     return judgement.path
 

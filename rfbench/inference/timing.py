@@ -66,7 +66,7 @@ def measure(plan: Plan) -> Speed:
     forward_seconds, both_seconds = _seconds(forward, run.meter.lap), _seconds(backward, run.meter.lap)
     rows = chunk_size * policy.calls_per_prediction
     parameters = sum(p.numel() for p in policy.trainable().values())
-    rollout_latents = suite.budget.reward_queries_per_epoch * (suite.sampler.num_steps + 1)
+    rollout_latents = suite.budget.reward_queries_per_epoch * (plan.sampler.num_steps + 1)
     return Speed(
         forward_seconds=forward_seconds / rows,
         backward_seconds=both_seconds / rows,

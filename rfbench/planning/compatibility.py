@@ -9,6 +9,7 @@ import torch
 
 from rfbench.core.policy import POLICY, REFERENCE, check_trainable
 from rfbench.core.prompts import PromptSet
+from rfbench.core.reward import HeadedReward
 from rfbench.core.rollout import RolloutNeeds
 from rfbench.errors import InputError, InterfaceError
 from rfbench.planning.suite_components import SuiteComponents
@@ -42,6 +43,43 @@ def check_algorithm(algorithm: Component, label: str, settings: AlgorithmSetting
         algorithm.cls.check(algorithm.config, *size)
     except InputError as error:
         raise InputError(f"{label} cannot learn with these settings of algorithms.{label}: {error}") from None
+
+
+def check_training_sampler(algorithm: Component, components: SuiteComponents, label: str) -> None:
+    """An ``InputError`` where the algorithm or the model cannot do with what training draws images with."""
+    suite, needs, table = components.suite, algorithm.cls.rollout_needs, f"algorithms.{label}.sampler"
+    own, sampler = suite.settings_for(label).sampler, suite.training_sampler(label)
+    if needs.trajectories and sampler.eta == 0:
+        raise InputError(
+            f"{label} trains on trajectories, whose steps need noise, but {table}.eta is 0; use --set "
+            f"{table}.eta=1, or leave it out; {table}.window makes all but a few steps deterministic"
+        )
+    if needs.deterministic and sampler.eta != 0:
+        raise InputError(
+            f"{label} needs images of a chain without noise, but its sampler's eta is {sampler.eta:g}; use --set "
+            f"{table}.kind=ddim --set {table}.eta=0"
+        )
+    if own is None:
+        return
+    if own.window is not None and not needs.trajectories:
+        raise InputError(
+            f"{table}.window is set, but {algorithm.name} trains on no trajectories: which steps draw noise is nothing "
+            f"to it; leave the window out, or use --set {table}.kind=ddim --set {table}.eta=0"
+        )
+    model = components.model
+    try:
+        model.cls.check_suite(model.config, suite.model_copy(update={"sampler": sampler}))
+    except InputError as error:
+        raise InputError(f"the model {model.name} does not take {table}: {error}") from None
+
+
+def check_reward_heads(algorithm: Component, components: SuiteComponents, label: str) -> None:
+    """An ``InputError`` where the algorithm needs a reward's terms and the suite's has none."""
+    if algorithm.cls.rollout_needs.reward_heads and not issubclass(components.reward.cls, HeadedReward):
+        raise InputError(
+            f"{label} needs a reward's terms one by one, but reward {components.reward.name} has no heads; use a "
+            "reward with heads, such as --set reward.name=weighted-sum with its terms"
+        )
 
 
 def check_components(suite: Suite, components: SuiteComponents) -> None:

@@ -79,7 +79,7 @@ def _weights(policy: Policy) -> list[MemoryPart]:
 def _others(outline: Outline, model: Model, policy: Policy) -> list[MemoryPart]:
     suite, prompt = outline.suite, num_bytes(policy.encode_prompts([""]))
     evaluated = sum(settings.num_prompts for settings in suite.evaluation.sets.values())
-    trajectory = (suite.sampler.num_steps + 1) * torch.empty(model.latent_shape).nbytes
+    trajectory = (outline.sampler.num_steps + 1) * torch.empty(model.latent_shape).nbytes
     rewards = [
         MemoryPart(
             f"reward {part.name}: its network", int(1e9 * (source.memory_gigabytes or source.gigabytes or 0)), "always"

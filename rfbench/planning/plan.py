@@ -21,7 +21,13 @@ from rfbench.errors import InputError
 from rfbench.files import sha256_of_all
 from rfbench.hub.sources import Need, missing
 from rfbench.names import check_name
-from rfbench.planning.compatibility import check_algorithm, check_components, check_prompts
+from rfbench.planning.compatibility import (
+    check_algorithm,
+    check_components,
+    check_prompts,
+    check_reward_heads,
+    check_training_sampler,
+)
 from rfbench.planning.evaluation_prompts import choose_prompts
 from rfbench.planning.suite_components import SuiteComponents, suite_components
 from rfbench.plugins import registry
@@ -29,7 +35,7 @@ from rfbench.plugins.component import Component, find_component
 from rfbench.records.format import PluginRecord
 from rfbench.records.identity import Planned
 from rfbench.suite.loading import suite_names
-from rfbench.suite.suite import AlgorithmSettings, PluginRef, Suite, TrackerSettings
+from rfbench.suite.suite import AlgorithmSettings, PluginRef, Sampler, Suite, TrackerSettings
 
 
 @dataclass(frozen=True)
@@ -84,44 +90,49 @@ class Outline(SuiteComponents):
         return Planned(self.resolved(), self.label, self.plugins(), digests, processes)
 
     @property
+    def sampler(self) -> Sampler:
+        """What training draws its images with."""
+        return self.suite.training_sampler(self.label)
+
+    @property
     def calls_per_prediction(self) -> int:
-        """Latents through the denoiser for one prediction: two with guidance."""
-        return 2 if self.suite.sampler.guidance_scale != 1 else 1
+        """Latents through the denoiser for one prediction of the training: two with guidance."""
+        return _calls(self.sampler)
 
     @property
     def objective_steps(self) -> int:
-        """Denoising steps that carry a gradient."""
-        return _objective_steps(self.model, self.suite)
+        """Denoising steps of an epoch's images that carry a gradient."""
+        return _objective_steps(self.model, self.suite, self.label)
 
     def epoch_cost(self) -> Cost:
         """Latents through the denoiser in one epoch, sampling and reference included."""
-        images = self.suite.budget.reward_queries_per_epoch
+        images, sampler = self.suite.budget.reward_queries_per_epoch, self.sampler
         steps, settings, rollout_needs = self.objective_steps, self.settings, self.algorithm.cls.rollout_needs
         update = self.algorithm.make().cost(self.prompts_per_epoch, settings.images_per_prompt, steps)
         # sampling gives the log-probs of who samples; those of the other, where they are needed, cost a pass
         others = settings.sample_from != POLICY and rollout_needs.trajectories
         others += settings.sample_from != REFERENCE and rollout_needs.reference_log_probs
-        sampling = images * (self.suite.sampler.num_steps + steps * others)
-        calls = self.calls_per_prediction
-        update_calls = calls if update.guided else 1
-        return Cost(calls * sampling + update_calls * update.forwards, update_calls * update.backwards)
+        sampling = images * (sampler.num_steps + steps * others)
+        update_calls = _calls(sampler) if update.guided else 1
+        return Cost(_calls(sampler) * sampling + update_calls * update.forwards, update_calls * update.backwards)
 
     def evaluation_forwards(self) -> int:
         """Latents through the denoiser in one evaluation: sampling, and the reference for the KL."""
         images = sum(s.num_prompts * s.images_per_prompt for s in self.suite.evaluation.sets.values())
-        return self.calls_per_prediction * images * (self.suite.sampler.num_steps + self.objective_steps)
+        sampler = self.suite.sampler
+        return _calls(sampler) * images * (sampler.num_steps + _chain_steps(self.model, sampler))
 
     def offset_forwards(self) -> int:
         """Latents through the denoiser for one epoch's ``reward_offsets``, if none of its prompts came before."""
-        offsets, sampler = self.suite.reward_offsets, self.suite.sampler
+        offsets, sampler = self.suite.reward_offsets, self.sampler
         images = self.prompts_per_epoch * ((offsets.base_images or 0) if offsets else 0)
-        return self.calls_per_prediction * images * sampler.num_steps
+        return _calls(sampler) * images * sampler.num_steps
 
     def sampling_forwards(self) -> int:
         """Latents through the denoiser without gradient for the images of the whole run, and for its evaluations."""
         images = self.suite.budget.reward_queries_per_epoch * self.suite.epochs
         evaluations = self.evaluation_forwards() * self.num_evaluations()
-        return self.calls_per_prediction * images * self.suite.sampler.num_steps + evaluations
+        return self.calls_per_prediction * images * self.sampler.num_steps + evaluations
 
     def num_evaluations(self) -> int:
         epochs, every = self.suite.epochs, self.suite.evaluation.every
@@ -187,8 +198,14 @@ def make_outline(suite: Suite, label: str, seed: int) -> Outline:
     settings = suite.settings_for(label)
     algorithm = find_component("algorithms", PluginRef(name=settings.algorithm or label, **settings.config))
     components = suite_components(suite)
-    size = (suite.prompts_per_epoch(label), settings.images_per_prompt, _objective_steps(components.model, suite))
+    size = (
+        suite.prompts_per_epoch(label),
+        settings.images_per_prompt,
+        _objective_steps(components.model, suite, label),
+    )
     check_algorithm(algorithm, label, settings, *size)
+    check_training_sampler(algorithm, components, label)
+    check_reward_heads(algorithm, components, label)
     _check_installed(suite.compute.trackers)
     return Outline(
         **vars(components),
@@ -226,10 +243,31 @@ def _check_names(label: str, seed: int) -> None:
         raise InputError(f"the seed is {seed}; seeds are 0 or more")
 
 
-def _objective_steps(model: Component, suite: Suite) -> int:
+def _objective_steps(model: Component, suite: Suite, label: str) -> int:
+    own, sampler = suite.settings_for(label).sampler, suite.training_sampler(label)
+    try:
+        steps = _chain_steps(model, sampler)
+    except InputError as error:
+        raise InputError(f"algorithms.{label}.sampler: {error}" if own else str(error)) from None
+    if own is None or own.window is None:
+        return steps
+    if own.window.size > steps:
+        raise InputError(
+            f"algorithms.{label}.sampler.window.size is {own.window.size}, but {steps} steps of its chain of "
+            f"{sampler.num_steps} carry a gradient; use {steps} or fewer"
+        )
+    return own.window.size
+
+
+def _chain_steps(model: Component, sampler: Sampler) -> int:
     """Counted on the chain itself; where no file tells the model's noise levels yet, on one that ends without noise."""
     known = model.cls.read_noise_schedule(model.config)
-    return len(schedule_of(known or _assumed(suite.sampler.num_steps), suite.sampler).objective_steps)
+    return len(schedule_of(known or _assumed(sampler.num_steps), sampler).objective_steps)
+
+
+def _calls(sampler: Sampler) -> int:
+    """Latents through the denoiser for one prediction."""
+    return 2 if sampler.guidance_scale != 1 else 1
 
 
 def _assumed(num_steps: int) -> NoiseSchedule:

@@ -100,6 +100,7 @@ class EpochRecord(Record):
     """A line of ``metrics.jsonl``: one epoch of training.
 
     Beside these keys stand the metrics of the run's algorithm, numbers by name; a name below is not open to them.
+    Of a reward that is made of several, such as a weighted sum, ``reward_mean.TERM`` is the mean of each term's scores.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -186,6 +187,7 @@ LINES: dict[str, type[Record]] = {  # by the name of the file
     "quick": EvaluationRecord,
     "final": EvaluationRecord,
 }
+HEAD = "reward_mean."  # before a reward head's name: the mean of its raw scores, beside the keys of ``EpochRecord``
 RESERVED = frozenset(EpochRecord.model_fields)  # names that an algorithm's metrics cannot take
 
 

@@ -31,7 +31,10 @@ LOCAL_COUNTERS = ("denoiser_forwards", "denoiser_backwards")  # counted by each 
 
 @dataclass
 class Run:
-    """The parts of a run, made and connected; nothing in it touches the disk."""
+    """The parts of a run, made and connected; nothing in it touches the disk.
+
+    ``policy`` is on the suite's sampler; ``learner.policy`` is the same on the training's, where that is another.
+    """
 
     plan: Plan
     processes: Processes
@@ -122,6 +125,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         policy = make_policy(suite, model, device, counters=meter.counters, seed=plan.seed)
         policy.encode_prompts.keep(chain(*plan.evaluation_prompts.values()))
         policy.encode_prompts.keep_if_few(plan.prompts["train"])
+        training = policy.drawing_with(plan.sampler) if plan.settings.sampler else policy
     algorithm = plan.algorithm.make()
     check_answers(algorithm, f"the algorithm {plan.algorithm.name!r}")
     for name in algorithm.snapshots:
@@ -129,7 +133,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
     require_plain(algorithm.state_dict(), f"the algorithm {plan.algorithm.name!r}")
     offsets = None
     if suite.reward_offsets is not None:
-        offsets = PromptOffsets(suite.reward_offsets, policy, reward, plan.reward.name, runtime)
+        offsets = PromptOffsets(suite.reward_offsets, training, reward, plan.reward.name, runtime)
     return Run(
         plan=plan,
         processes=processes,
@@ -137,9 +141,9 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         policy=policy,
         reward=reward,
         algorithm=algorithm,
-        learner=Learner(policy, plan.settings.optimizer, runtime),
+        learner=Learner(training, plan.settings.optimizer, runtime),
         sampler=RolloutSampler(
-            policy,
+            training,
             reward,
             plan.reward.name,
             runtime,

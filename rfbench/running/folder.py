@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from rfbench.errors import InputError
 from rfbench.files import remove, sha256, verify, write_atomically
-from rfbench.records.format import LINES, Record, RunRecord
+from rfbench.records.format import LINES, EpochRecord, EvaluationRecord, Record, RunRecord
 from rfbench.records.migration import parse_run, upgrade_line
+from rfbench.records.sink import Sink
 from rfbench.suite.settings import describe
 
 RECORDS = ("metrics", "evals")
@@ -34,7 +35,7 @@ def run_path(root: Path, suite: str, variant: str, seed: int) -> Path:
     return root / suite / variant / f"seed-{seed}"
 
 
-class RunFolder:
+class RunFolder(Sink):
     """``<root>/<suite>/<variant>/seed-<n>/``, with one writer at a time; other processes of a run only read."""
 
     def __init__(self, path: Path, *, writer: bool = True, patience: float = 0.0) -> None:
@@ -73,6 +74,12 @@ class RunFolder:
     @property
     def trackers(self) -> Path:
         return self.path / "trackers"
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        self.append("metrics", record)
+
+    def on_evaluation(self, records: Sequence[EvaluationRecord]) -> None:
+        self.append("evals", *records)
 
     def clear(self) -> None:
         """Removes what an earlier run left, and nothing else that is there; a link to another disk stays one.

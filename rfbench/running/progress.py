@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -19,22 +19,15 @@ from rfbench.core.meter import Meter
 from rfbench.planning.plan import Plan
 from rfbench.records.format import EpochRecord, EvaluationRecord
 from rfbench.records.pace import EPOCH_SECONDS, duration, seconds_left
+from rfbench.records.sink import Sink
 
 
-class Progress(ABC):
+class Progress(Sink, ABC):
     """Told by the trainer what happens."""
 
     @abstractmethod
     def running(self, plan: Plan, meter: Meter, epoch: int, folder: Path) -> AbstractContextManager[None]:
         """Wraps the run, which starts after ``epoch`` completed epochs."""
-
-    @abstractmethod
-    def epoch(self, record: EpochRecord) -> None:
-        """An epoch's line of ``metrics.jsonl``."""
-
-    @abstractmethod
-    def evaluation(self, records: list[EvaluationRecord]) -> None:
-        """The lines of one evaluation."""
 
     @abstractmethod
     def note(self, message: str) -> None:
@@ -49,12 +42,6 @@ class Quiet(Progress):
 
     def running(self, plan: Plan, meter: Meter, epoch: int, folder: Path) -> AbstractContextManager[None]:
         return nullcontext()
-
-    def epoch(self, record: EpochRecord) -> None:
-        """Not shown."""
-
-    def evaluation(self, records: list[EvaluationRecord]) -> None:
-        """Not shown."""
 
     def note(self, message: str) -> None:
         self.notes.append(message)
@@ -76,7 +63,7 @@ class Lines(Progress):
         yield
         self._print(f"finished in {duration(self._clock.elapsed)}: {_shares(meter)}")
 
-    def epoch(self, record: EpochRecord) -> None:
+    def on_epoch(self, record: EpochRecord) -> None:
         self._clock.completed(record)
         memory = self._meter.peak_memory_bytes() / 2**20
         self._print(
@@ -84,7 +71,7 @@ class Lines(Progress):
             f"left {duration(self._clock.left)}  memory {memory:.0f} MiB"
         )
 
-    def evaluation(self, records: list[EvaluationRecord]) -> None:
+    def on_evaluation(self, records: Sequence[EvaluationRecord]) -> None:
         self._print(f"  evaluation {_summary(records)}")
 
     def note(self, message: str) -> None:
@@ -110,11 +97,11 @@ class LiveDisplay(Progress):
             yield
         self._console.print(f"finished in {duration(self._clock.elapsed)}: {_shares(meter)}", highlight=False)
 
-    def epoch(self, record: EpochRecord) -> None:
+    def on_epoch(self, record: EpochRecord) -> None:
         self._record = record
         self._clock.completed(record)
 
-    def evaluation(self, records: list[EvaluationRecord]) -> None:
+    def on_evaluation(self, records: Sequence[EvaluationRecord]) -> None:
         self._evaluation = _summary(records)
 
     def note(self, message: str) -> None:
@@ -157,7 +144,7 @@ class _Clock:
         return seconds_left(self._seconds, self._epochs - self.epoch)
 
 
-def _summary(records: list[EvaluationRecord]) -> str:
+def _summary(records: Sequence[EvaluationRecord]) -> str:
     """``"seen: shapes-gold 0.61, ...; unseen: ..."``"""
     sets: dict[str, list[str]] = {}
     for record in records:

@@ -15,10 +15,11 @@ from typing import Any
 from rfbench.core.processes import Processes
 from rfbench.planning.plan import Plan
 from rfbench.records.format import EpochRecord, EvaluationRecord
+from rfbench.records.sink import Sink
 from rfbench.running.folder import RECORDS, RunFolder
 
 
-class Trackers:
+class Trackers(Sink):
     """The started trackers of a run; none on any process but the main one.
 
     One that fails is left out from then on, and ``note`` is told: the records hold the same numbers.
@@ -27,7 +28,13 @@ class Trackers:
     def __init__(self, started: Sequence[Any], note: Callable[[str], None]) -> None:
         self._started, self._note = list(started), note
 
-    def add(self, *records: EpochRecord | EvaluationRecord) -> None:
+    def on_epoch(self, record: EpochRecord) -> None:
+        self._add(record)
+
+    def on_evaluation(self, records: Sequence[EvaluationRecord]) -> None:
+        self._add(*records)
+
+    def _add(self, *records: EpochRecord | EvaluationRecord) -> None:
         """Passes on records, at their epochs."""
         for record in records:
             for tracker in tuple(self._started):
@@ -38,7 +45,7 @@ class Trackers:
         """Passes on what the run recorded before it was resumed, epoch by epoch as it happened."""
         if self._started:
             recorded = [record for name in RECORDS for record in folder.read(name)]
-            self.add(*sorted(recorded, key=lambda record: record.epoch))
+            self._add(*sorted(recorded, key=lambda record: record.epoch))
 
     def finish(self) -> None:
         for tracker in tuple(self._started):

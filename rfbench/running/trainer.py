@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +18,8 @@ from rfbench.planning.compile_cost import compile_remark
 from rfbench.planning.device import check_device
 from rfbench.planning.plan import Plan
 from rfbench.planning.prompt_counts import count_prompts, remarks
-from rfbench.records.format import FORMAT, EpochRecord, EvaluationRecord, RunRecord, Status
+from rfbench.records.format import FORMAT, HEAD, EpochRecord, RunRecord, Status
+from rfbench.records.sink import Harmless, Sink
 from rfbench.running import checkpoint, failures, grids, provenance, weights
 from rfbench.running.assembly import Run, check_shares, make_run
 from rfbench.running.checkpoint import Checkpoint
@@ -31,10 +32,19 @@ from rfbench.running.trackers import Trackers, tracking
 RESTART_PATIENCE = 60.0  # seconds for which a job that was started again waits for its former self to end
 
 
-def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, overwrite: bool = False) -> Path:
+def train(
+    plan: Plan,
+    root: Path,
+    progress: Progress,
+    *,
+    sinks: Sequence[Sink] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Path:
     """Runs ``plan`` to its end in ``root/<suite>/<label>/seed-<n>/`` and returns that folder.
 
-    A finished run is left as it is unless ``overwrite``; an unfinished one needs ``resume`` or ``overwrite``.
+    A finished run is left as it is unless ``overwrite``; an unfinished one needs ``resume`` or ``overwrite``. The main
+    process tells ``sinks`` of every record, after the run's files, trackers and display.
     """
     processes = Processes(plan.suite.compute)
     check_shares(plan, processes.size)
@@ -67,7 +77,7 @@ def train(plan: Plan, root: Path, progress: Progress, *, resume: bool = False, o
     processes.wait()
     with tracking(plan, folder, processes, progress.note) as trackers:
         run = make_run(plan, processes)
-        _Training(run, folder, progress, trackers).go()
+        _Training(run, folder, progress, trackers, sinks).go()
     processes.close()
     return folder.path
 
@@ -83,8 +93,12 @@ def _in_the_same_chunks(plan: Plan, earlier: RunRecord) -> Plan:
 class _Training:
     """The loop of a run and what it leaves in the folder."""
 
-    def __init__(self, run: Run, folder: RunFolder, progress: Progress, trackers: Trackers) -> None:
+    def __init__(
+        self, run: Run, folder: RunFolder, progress: Progress, trackers: Trackers, sinks: Sequence[Sink]
+    ) -> None:
         self._run, self._folder, self._progress, self._trackers = run, folder, progress, trackers
+        mine = (folder, trackers, progress, *(Harmless(sink, progress.note) for sink in sinks))
+        self._sinks: Sequence[Sink] = mine if run.processes.is_main else (progress,)
         self._epoch = 0  # completed epochs
         self._counters = run.counters()
         self._reference = run.policy.reference_sums()
@@ -171,11 +185,11 @@ class _Training:
             start_error=start_error,
             grad_norm=run.learner.grad_norm,
             **{f"{name}_seconds": round(seconds, 4) for name, seconds in spent.items()},
+            **{f"{HEAD}{head}": float(scores.mean()) for head, scores in rollout.reward_heads.items()},
             **metrics,
         )
-        if run.processes.is_main:
-            self._record("metrics", record)
-        self._progress.epoch(record)
+        for sink in self._sinks:
+            sink.on_epoch(record)
         if dropped := run.learner.dropped_steps:
             self._progress.note(
                 f"epoch {self._epoch}: {dropped} of {run.learner.steps} optimiser steps were dropped, since their fp16 "
@@ -200,13 +214,9 @@ class _Training:
         results = run.evaluator(self._epoch)
         records = run.evaluator.records(results, self._epoch)
         if run.processes.is_main:
-            self._record("evals", *records)
             grids.save(self._folder.samples, self._epoch, results, run.plan.evaluation_prompts)
-        self._progress.evaluation(records)
-
-    def _record(self, name: str, *records: EpochRecord | EvaluationRecord) -> None:
-        self._folder.append(name, *records)
-        self._trackers.add(*records)
+        for sink in self._sinks:
+            sink.on_evaluation(records)
 
     def _save(self) -> None:
         run, folder = self._run, self._folder
@@ -265,33 +275,35 @@ class _Training:
         run, plan = self._run, self._run.plan
         if not run.processes.is_main:
             return
-        self._folder.write_run(
-            RunRecord(
-                format=FORMAT,
-                status=status,
-                error=error,
-                suite=self._planned.suite,
-                suite_hash=self._owner.suite_hash,
-                variant=plan.label,
-                variant_hash=self._owner.variant_hash,
-                seed=plan.seed,
-                epoch=self._epoch,
-                epochs=plan.suite.epochs,
-                counters=self._counters,
-                phase_seconds={name: round(seconds, 3) for name, seconds in run.meter.lap().items()},
-                peak_memory_bytes=run.meter.peak_memory_bytes(),
-                trained_parameters=sum(p.numel() for p in run.policy.trainable().values()),
-                processes=run.processes.size,
-                prompts=self._prompts,
-                rewards=run.evaluator.rewards(),
-                plugins=self._planned.plugins,
-                inputs=self._planned.inputs,
-                files=self._files,
-                **self._made_with,
-                started_at=self._started_at,
-                updated_at=_now(),
-            )
+        record = RunRecord(
+            format=FORMAT,
+            status=status,
+            error=error,
+            suite=self._planned.suite,
+            suite_hash=self._owner.suite_hash,
+            variant=plan.label,
+            variant_hash=self._owner.variant_hash,
+            seed=plan.seed,
+            epoch=self._epoch,
+            epochs=plan.suite.epochs,
+            counters=self._counters,
+            phase_seconds={name: round(seconds, 3) for name, seconds in run.meter.lap().items()},
+            peak_memory_bytes=run.meter.peak_memory_bytes(),
+            trained_parameters=sum(p.numel() for p in run.policy.trainable().values()),
+            processes=run.processes.size,
+            prompts=self._prompts,
+            rewards=run.evaluator.rewards(),
+            plugins=self._planned.plugins,
+            inputs=self._planned.inputs,
+            files=self._files,
+            **self._made_with,
+            started_at=self._started_at,
+            updated_at=_now(),
         )
+        self._folder.write_run(record)
+        if status != "running":
+            for sink in self._sinks:
+                sink.on_end(record)
 
 
 def _check_start(run: Run, start_error: float | None) -> None:

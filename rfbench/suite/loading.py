@@ -55,13 +55,14 @@ def suite_of(data: dict[str, Any], overrides: Sequence[str], name: str) -> Suite
 
 
 def _meant(error: ValidationError, data: dict[str, Any], paths: Sequence[str]) -> str:
-    """Of each override that is an unknown key, the full names that end alike, a line each."""
+    """Of each override that is an unknown key, the full names that end alike, a line each; the shortest if several."""
     unknown = [".".join(map(str, e["loc"])) for e in error.errors() if e["type"] == "extra_forbidden"]
     lines = ""
     for path in paths:
         if not any(path == start or path.startswith(f"{start}.") for start in unknown):
             continue
         alike = [name for name in _dotted_names(Suite, data) if name.endswith(f".{path}")]
+        alike = [name for name in alike if name.count(".") == min(other.count(".") for other in alike)]
         if alike:
             more = f" and {len(alike) - 4} more" if len(alike) > 4 else ""
             lines += f"\n  did you mean {', '.join(alike[:4])}{more}?"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import isqrt
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from rfbench.errors import InputError, did_you_mean
 from rfbench.suite.settings import FREE, RESUME, Name, Settings
@@ -27,7 +27,7 @@ class PluginRef(Settings):
 
 
 class Sampler(Settings):
-    """How images are drawn, alike in training, reference and evaluation."""
+    """How images are drawn: the reference's, the evaluation's, and in training unless an algorithm has its own."""
 
     kind: Literal["ddpm", "ddim"] = Field("ddpm", description="ddpm: ancestral sampling; ddim: DDIM with eta")
     num_steps: int = Field(50, ge=1, description="denoising steps")
@@ -40,14 +40,46 @@ class Sampler(Settings):
         """What can be told without the model; ``make_schedule`` knows the rest."""
         if self.kind == "ddpm" and self.eta != 1:
             raise ValueError(f"eta is {self.eta}, but ddpm is ancestral sampling (eta 1); use kind = 'ddim'")
-        if self.eta == 0:
-            raise ValueError("eta is 0, which leaves no step with noise, so none with a density; use an eta above 0")
         if self.skip_last_steps >= self.num_steps:
             raise ValueError(
                 f"skip_last_steps is {self.skip_last_steps} and num_steps {self.num_steps}: no denoising step is left "
                 "to train; lower skip_last_steps or raise num_steps"
             )
         return self
+
+
+class Window(Settings):
+    """The consecutive steps of a training sampler that draw noise; its other steps are then DDIM's deterministic ones.
+
+    It is the same for all images of an epoch.
+    """
+
+    size: int = Field(ge=1, description="steps that draw noise, and carry the gradient")
+    moves: Literal["randomly", "forward"] = Field(
+        "randomly",
+        description="randomly: every epoch draws a start in the first half of the steps; forward: from the first step "
+        "on, one step later each time, and back from the end",
+    )
+    every: int = Field(25, ge=1, description="epochs between the moves forward")
+
+
+class TrainingSampler(Settings):
+    """What an algorithm's training draws its images with where that differs from the suite's sampler.
+
+    The evaluation keeps the suite's. So these runs differ from the others' in their protocol, which reports say.
+    """
+
+    kind: Literal["ddpm", "ddim"] | None = Field(None, description="as in the suite's sampler; null: the same")
+    num_steps: int | None = Field(None, ge=1, description="denoising steps")
+    eta: float | None = Field(None, ge=0, le=1, description="DDIM's noise scale; 0 is deterministic")
+    guidance_scale: float | None = Field(None, ge=1, description="classifier-free guidance; 1 turns it off")
+    skip_last_steps: int | None = Field(None, ge=0, description="final steps that carry no gradient")
+    window: Window | None = Field(None, description="the steps that draw noise, where not all do")
+
+    def over(self, sampler: Sampler) -> Sampler:
+        """The sampler that this makes of the suite's; a pydantic ``ValidationError`` if it cannot be one."""
+        changed = self.model_dump(exclude={"window"}, exclude_none=True)
+        return Sampler(**sampler.model_dump() | changed)
 
 
 class Finetune(Settings):
@@ -214,6 +246,9 @@ class AlgorithmSettings(Settings):
         "lagged copy of the policy that some algorithms keep",
     )
     shared_initial_latents: bool = Field(False, description="whether the images of one prompt start from one x_T")
+    sampler: TrainingSampler | None = Field(
+        None, description="what training draws images with, where it is not the suite's sampler"
+    )
     optimizer: Optimizer = Optimizer()
     config: dict[str, Any] = Field({}, description="fields of the algorithm's own Config")
 
@@ -255,6 +290,21 @@ class Suite(Settings):
         if not isinstance(tables, dict):
             return data
         return data | {"algorithms": {label: _inherit(tables, label, ()) for label in tables}}
+
+    @model_validator(mode="after")
+    def _samplers_have_a_chain(self) -> Suite:
+        if self.sampler.eta == 0:
+            raise ValueError(
+                "sampler.eta is 0, which leaves no step with noise, so none with a density, and no KL to evaluate; use "
+                "an eta above 0, or set it for an algorithm's training alone, as algorithms.NAME.sampler.eta"
+            )
+        for label in self.algorithms:
+            try:
+                self.training_sampler(label)
+            except ValidationError as error:
+                why = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"algorithms.{label}.sampler, with what it leaves to the suite's: {why}") from None
+        return self
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Suite:
@@ -311,6 +361,11 @@ class Suite(Settings):
     def settings_for(self, label: str) -> AlgorithmSettings:
         """The algorithm's table, or the defaults for an algorithm that the suite does not list."""
         return self.algorithms.get(label, AlgorithmSettings())
+
+    def training_sampler(self, label: str) -> Sampler:
+        """How the algorithm's training draws its images."""
+        own = self.settings_for(label).sampler
+        return own.over(self.sampler) if own else self.sampler
 
     def prompts_per_epoch(self, label: str) -> int:
         """Prompts per epoch inside the budget; an ``InputError`` when the group size does not divide it."""

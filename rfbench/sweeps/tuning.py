@@ -197,6 +197,7 @@ def suite_lines(algorithm: str, suite: Suite, settings: dict[str, float]) -> str
     own = suite.settings_for(algorithm)
     table = {
         "images_per_prompt": own.images_per_prompt,
+        **({"sampler": own.sampler.model_dump(mode="json", exclude_none=True)} if own.sampler else {}),
         "optimizer": own.optimizer.model_dump(mode="json", exclude_unset=True) | {"learning_rate": rate},
         "config": own.config | config,
     }

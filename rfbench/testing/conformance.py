@@ -92,7 +92,7 @@ def ratio_starts_at_one(algorithm: str, folder: Path, overrides: Sequence[str] =
         if error is None:
             assert not run.algorithm.rollout_needs.trajectories, (
                 f"epoch {epoch + 1}: no log-prob was compared with its sampled value; take them from "
-                "learner.log_probs, or tell learner.note_start of those that the algorithm computes itself"
+                "learner.log_probs or learner.predict"
             )
         else:
             assert error < START_TOLERANCE, f"epoch {epoch + 1}: a log-prob is {error:.1e} off at the start"
@@ -147,7 +147,7 @@ CHECKS: tuple[Callable[..., None], ...] = (
 class _StopInSecondEpoch(Quiet):
     """Interrupts a run after the second epoch's record, before its checkpoint."""
 
-    def epoch(self, record: EpochRecord) -> None:
+    def on_epoch(self, record: EpochRecord) -> None:
         if record.epoch == 2:
             raise KeyboardInterrupt
 

@@ -34,6 +34,19 @@ def test_the_table_is_what_a_hand_computes(tmp_path: Path) -> None:
     assert (row["best"], row["final"], row["drawdown"]) == (4.0, 0.5, 3.5)
 
 
+def test_a_training_sampler_of_its_own_is_said_to_be_another_protocol(tmp_path: Path) -> None:
+    two_algorithms(tmp_path)
+    sampler = {"num_steps": 10, "eta": 0.0, "guidance_scale": None, "window": None}
+    for file in tmp_path.rglob("ddpo/*/run.json"):
+        record = json.loads(file.read_text())
+        record["suite"]["sampler"] = {"num_steps": 50, "eta": 1.0, "guidance_scale": 5.0}
+        record["suite"]["algorithms"]["ddpo"]["sampler"] = sampler
+        file.write_text(json.dumps(record))
+    notes = [note for note in analyse([tmp_path], allow_mixed=True).notes if "another protocol" in note]
+    assert len(notes) == 1
+    assert "ddpo trains on images of a sampler of its own, num_steps 10 (50), eta 0.0 (1.0); so it" in notes[0]
+
+
 def test_the_training_reward_and_the_winner_come_first(tmp_path: Path) -> None:
     two_algorithms(tmp_path)
     table = analyse([tmp_path]).table

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from rfbench.core.algorithm import Algorithm
+from rfbench.core.rollout import RolloutNeeds
 from rfbench.errors import InputError
+from rfbench.planning.plan import make_outline
+from rfbench.plugins import registry
 from rfbench.plugins.component import Component
 from rfbench.rewards.jpeg import JpegConfig, JpegIncompressibility
 from rfbench.rewards.weighted_sum import WeightedSum, WeightedSumConfig
+from rfbench.suite.suite import Budget, PluginRef, Suite
+from tests import tiny as pipelines
 from tests.rewards import tiny
+from tests.runs import lines, run
 
 CPU = torch.device("cpu")
 
@@ -62,3 +70,46 @@ def test_sources_are_those_of_the_terms_at_their_places() -> None:
 def test_a_wrong_term_is_found_before_anything_loads(term: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         config(term)
+
+
+def test_each_term_is_recorded_beside_the_total(suite: Suite, tmp_path: Path) -> None:
+    """Of a term that comes twice, each under its place; algorithms find the scores image by image."""
+    terms = [
+        {"name": "jpeg-incompressibility", "weight": 2.0},
+        {"name": "jpeg-compressibility", "weight": 0.5, "quality": 20},
+        {"name": "jpeg-compressibility", "weight": 1.0},
+    ]
+    reward = {"name": "weighted-sum", "terms": terms}
+    data = suite.model_dump() | {"reward": reward}
+    data["evaluation"]["held_out_rewards"] = []
+    summed = Suite.model_validate(data)
+    rollout = pipelines.make_run(pipelines.plan(summed, "rwr")).rollout(0)
+    heads = rollout.reward_heads
+    assert list(heads) == ["jpeg-incompressibility", "jpeg-compressibility.1", "jpeg-compressibility.2"]
+    total = (
+        2 * heads["jpeg-incompressibility"] + 0.5 * heads["jpeg-compressibility.1"] + heads["jpeg-compressibility.2"]
+    )
+    assert torch.allclose(rollout.rewards, total)
+    assert torch.allclose(heads["jpeg-incompressibility"], -heads["jpeg-compressibility.2"])
+    record = lines(run(summed, tmp_path, "rwr"), "metrics")[0]
+    means = {name: record[f"reward_mean.{name}"] for name in heads}
+    assert means == {name: pytest.approx(float(scores.mean())) for name, scores in heads.items()}
+
+
+class ByTerm(Algorithm):
+    """Needs a reward's terms."""
+
+    rollout_needs = RolloutNeeds(reward_heads=True)
+    cost = update = None  # type: ignore[assignment]
+
+
+def test_an_algorithm_that_needs_the_terms_is_refused_a_reward_without(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._registered["algorithms"], "by-term", ByTerm)
+    suite = suite.model_copy(update={"budget": Budget(reward_queries_per_epoch=16)})
+    with pytest.raises(InputError, match="by-term needs a reward's terms one by one, but reward jpeg-incompressibil"):
+        make_outline(suite, "by-term", seed=0)
+    terms = [{"name": "jpeg-compressibility", "weight": 1.0}, {"name": "jpeg-incompressibility", "weight": 2.0}]
+    summed = suite.model_copy(update={"reward": PluginRef.model_validate({"name": "weighted-sum", "terms": terms})})
+    assert make_outline(summed, "by-term", seed=0).label == "by-term"

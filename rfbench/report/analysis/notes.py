@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from rfbench.records.format import RunRecord
+from rfbench.records.protocol import sampler_changes
 from rfbench.report.load import Runs
 
 MOST_DETAILS = 40
@@ -87,6 +88,17 @@ def equal_seeds(runs: Runs, kept: pl.DataFrame) -> Iterator[str]:
                     f"{suite}: seeds {listed} of {variant} agree in every evaluation to the last digit: they are one "
                     "run, or learned nothing; as several samples they make intervals too narrow"
                 )
+
+
+def other_samplers(runs: Runs, kept: pl.DataFrame) -> Iterator[str]:
+    """A line per algorithm whose training draws its images with a sampler of its own."""
+    for (suite, variant), group in kept.group_by("suite", "variant", maintain_order=True):
+        changes = sampler_changes(runs.records[group["run"][0]].suite, str(variant))
+        if changes:
+            yield (
+                f"{suite}: another protocol: {variant} trains on images of a sampler of its own, {changes}; so it "
+                "differs from the others by that too. The evaluations are on the suite's sampler"
+            )
 
 
 def thin_evidence(kept: pl.DataFrame) -> Iterator[str]:

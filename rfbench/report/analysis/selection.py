@@ -9,7 +9,7 @@ import polars as pl
 
 from rfbench.errors import InputError
 from rfbench.records.identity import Purpose, differences
-from rfbench.report.analysis.notes import Notes, equal_seeds, lost_runs, mixed_code, thin_evidence
+from rfbench.report.analysis.notes import Notes, equal_seeds, lost_runs, mixed_code, other_samplers, thin_evidence
 from rfbench.report.analysis.wholeness import lacking
 from rfbench.report.load import Runs
 
@@ -43,7 +43,13 @@ def select_finished(runs: Runs, allow_mixed: bool = False) -> tuple[Runs, Notes]
     incomplete = [f"left out: {name} is not whole: {_some(what, 3, '; ')}" for name, what in lacks.items() if what]
     unfinished = runs.runs.filter(pl.col("status") != "finished").iter_rows(named=True)
     notes = Notes(
-        (*lost_runs(runs.runs, lacks), *thin_evidence(kept), *equal_seeds(runs, kept), *mixed_code(runs, kept)),
+        (
+            *lost_runs(runs.runs, lacks),
+            *thin_evidence(kept),
+            *other_samplers(runs, kept),
+            *equal_seeds(runs, kept),
+            *mixed_code(runs, kept),
+        ),
         (
             *(f"left out: {problem}" for problem in runs.problems),
             *(f"left out: {_progress(row)}" for row in unfinished),

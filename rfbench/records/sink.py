@@ -1,0 +1,52 @@
+"""Where a run's records go while it makes them: its files, trackers and display, and whatever a user adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rfbench.records.format import EpochRecord, EvaluationRecord, RunRecord
+
+
+class Sink:
+    """Told of a run's records as they are made; a subclass fills in what it wants to hear.
+
+    A run that is resumed tells what is new: what came before is in its folder.
+    """
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """An epoch's line of ``metrics.jsonl``."""
+
+    def on_evaluation(self, records: Sequence[EvaluationRecord]) -> None:
+        """The lines of ``evals.jsonl`` of one evaluation; its sample images are saved by then."""
+
+    def on_end(self, record: RunRecord) -> None:
+        """The run's ``run.json`` when it has ended, whose ``status`` is finished, interrupted or failed."""
+
+
+class Harmless(Sink):
+    """A user's sink, which is left out once it fails, and ``note`` is told: it costs no run."""
+
+    def __init__(self, sink: Sink, note: Callable[[str], None]) -> None:
+        self._sink: Sink | None = sink
+        self._note = note
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        self._tell(lambda sink: sink.on_epoch(record))
+
+    def on_evaluation(self, records: Sequence[EvaluationRecord]) -> None:
+        self._tell(lambda sink: sink.on_evaluation(records))
+
+    def on_end(self, record: RunRecord) -> None:
+        self._tell(lambda sink: sink.on_end(record))
+
+    def _tell(self, call: Callable[[Sink], None]) -> None:
+        if self._sink is None:
+            return
+        try:
+            call(self._sink)
+        except Exception as error:
+            self._note(
+                f"the sink {type(self._sink).__name__} failed ({type(error).__name__}: {error}); the run goes on "
+                "without it, and its numbers are in metrics.jsonl and evals.jsonl"
+            )
+            self._sink = None

@@ -50,7 +50,7 @@ def test_to_read_results_imports_no_torch(folder: Path) -> None:
 
 
 def test_a_name_that_it_lacks() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'train'; it has Result, compare, figures, load"):
+    with pytest.raises(AttributeError, match="no attribute 'train'; it has Result, Sink, compare, figures, load"):
         rfbench.train  # noqa: B018  # the look-up is what is tested
 
 

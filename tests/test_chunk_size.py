@@ -39,6 +39,7 @@ def test_a_cpus_chunk(suite: str, overrides: list[str], size: int) -> None:
     assert choose(make_outline(load_suite(suite, overrides), "prdp", 0), None) == size
 
 
+@pytest.mark.slow
 def test_a_gpus_chunk_is_the_largest_that_its_memory_takes(suite: Suite) -> None:
     """Held against the account of the chunk itself, and of twice that."""
     outline = make_outline(suite, "prdp", 0)

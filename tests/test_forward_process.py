@@ -216,6 +216,7 @@ def test_the_dry_run_counts_what_a_run_spends(listed: Callable[..., Suite], labe
     assert counted.denoiser_backwards == told.backwards
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_never_stopped(listed: Callable[..., Suite], tmp_path: Path) -> None:
     """With a lag, so that the old policy is a third set of weights; images come from it."""
     label = "crd"

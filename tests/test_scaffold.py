@@ -31,6 +31,7 @@ def install(package: Path) -> None:
     (info / "entry_points.txt").write_text("\n".join(groups))
 
 
+@pytest.mark.slow
 def test_every_new_package_passes_its_own_tests(tmp_path: Path) -> None:
     """Of the conformance suites that two of them bring, the quick checks."""
     packages = [tmp_path / kind for kind in KINDS]

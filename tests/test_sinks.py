@@ -45,6 +45,7 @@ def test_a_sink_hears_every_record_in_order_and_the_end(suite: Suite, tmp_path: 
     assert sink.heard == WHOLE
 
 
+@pytest.mark.slow
 def test_a_sink_may_stop_a_run_which_then_resumes(suite: Suite, tmp_path: Path) -> None:
     first, second = Heard(at=2), Heard()
     with pytest.raises(KeyboardInterrupt):

@@ -101,6 +101,7 @@ def test_the_ratio_starts_at_one_in_a_window_that_moves(
         assert made.learner.start_error < 1e-5
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_never_stopped_with_a_window(listed: Callable[..., Suite], tmp_path: Path) -> None:
     suite = listed("grpo", {"window": {"size": 2}})
     whole = run(suite, tmp_path / "whole", "grpo")

@@ -51,6 +51,7 @@ def test_a_gpus_chunk_is_the_largest_that_its_memory_takes(suite: Suite) -> None
     assert choose(outline, peaks[1] // 2) == 1  # what does not fit at all is told by check_device
 
 
+@pytest.mark.slow
 def test_the_record_has_what_was_chosen_and_a_resume_keeps_it(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

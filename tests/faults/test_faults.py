@@ -12,7 +12,6 @@ from tests.faults.contents import require_same
 from tests.faults.trial import Broken, Trial
 
 SHORT = [  # kind and seed, of one algorithm, whose undisturbed run is then made once; `make faults` makes many more
-    ("kill", 22),
     ("kill", 35),
     ("kill-export", 14),
     ("disk-limit", 6),

@@ -39,7 +39,14 @@ def epoch(folder: Path, policy: Policy, images: int, steps: int, batch: int, lap
     ``lap`` waits for the device.
     """
     step, unet, device = load_step(folder), policy.denoiser, next(policy.denoiser.parameters()).device
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
+    scheduler = DDIMScheduler(  # as Stable Diffusion 1.x configures it
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
     scheduler.set_timesteps(steps, device=device)
     text = policy.encode_prompts([""])["text"]
     optimizer = torch.optim.AdamW(list(policy.trainable().values()), lr=1e-5)

@@ -4,7 +4,7 @@
 
 Stable Diffusion 1.x and XL at 512 pixels with random weights, on which speed does not depend; LoRA and full; every
 precision: images sampled and pairs trained per second, the share of the card's own matrix peak, peak memory beside the
-account of it, and ``start_error``. Then a run that is stopped and resumed, and, from a folder of it, the loop of
+account of it, and ``start_error``. Before that a run that is stopped and resumed, and, from a folder of it, the loop of
 kvablack/ddpo-pytorch. A cell that the card's memory or the minutes do not take is left out, with the reason.
 
 Without a GPU the same goes through the embedded world's model on the CPU: whether the script works, not how fast.
@@ -13,6 +13,7 @@ Without a GPU the same goes through the embedded world's model on the CPU: wheth
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import tempfile
@@ -45,6 +46,7 @@ MODELS = {
     "XL": f'{{name="stable-diffusion",path="{XL}",resolution=512}}',
 }
 TINY = {"shapes": '{name="shapes"}'}
+SLOW = 0.2  # of the peak: what a cell is expected to reach at least
 HEADING = "cell                   chunk  images/s  pairs/s  of peak    GiB  account start_error"
 
 
@@ -74,30 +76,36 @@ def plan_of(model: str, method: str, precision: str, device: str, size: Size) ->
     return Plan(**vars(outline), prompts=prompts, evaluation_prompts={})
 
 
-def cell(plan: Plan, processes: Processes) -> str:
-    """The second of two epochs; an ``InputError`` where the card cannot take it."""
+def epoch_flops(plan: Plan) -> float:
+    """Operations of the denoiser in an epoch."""
+    counted, cost = arithmetic(plan), plan.epoch_cost()
+    assert counted is not None
+    return counted.forward_flops * (cost.forwards + counted.backward_forwards * cost.backwards)
+
+
+def cell(plan: Plan, processes: Processes, seconds_left: float) -> str:
+    """The second of two epochs; an ``InputError`` where the card, or the time, cannot take it."""
     device = processes.device
     plan = settled(plan, device)
     check_device(plan, device)
     chunk, precision = plan.suite.compute.pairs_per_call, plan.suite.compute.precision
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    way = Way(plan, processes, chunk, chunk)
-    way.epoch(0)
-    epoch, counted, cost = way.epoch(1), arithmetic(plan), plan.epoch_cost()
-    assert counted is not None
-    images = plan.suite.budget.reward_queries_per_epoch
-    flops = counted.forward_flops * (cost.forwards + counted.backward_forwards * cost.backwards)
     card = find_card(device_name(device))
     peak = card.rate(precision) if card else matrix_peak(device, precision)
+    expected = 2 * epoch_flops(plan) / (SLOW * peak)
+    if expected > seconds_left:
+        raise InputError(f"two epochs may take {expected:.0f} s, and {max(seconds_left, 0):.0f} s are left")
+    way = Way(plan, processes, chunk, chunk)
+    way.epoch(0)
+    epoch = way.epoch(1)
+    images = plan.suite.budget.reward_queries_per_epoch
     seconds = epoch.seconds["sample"] + epoch.seconds["reference"] + epoch.seconds["update"]
+    share = epoch_flops(plan) / seconds / peak
+    on_gpu = device.type == "cuda"
     memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:6.1f}" if on_gpu else f"{'-':>6}"
     account = device_peak(memory_account(plan)) / 2**30
     return (
         f"{chunk:5} {images / epoch.seconds['sample']:9.2f} "
-        f"{images * plan.objective_steps / epoch.seconds['update']:8.1f} {flops / seconds / peak:8.1%} {memory} "
+        f"{images * plan.objective_steps / epoch.seconds['update']:8.1f} {share:8.1%} {memory} "
         f"{account:8.2f} {way.learner.start_error or 0:.1e}"
     )
 
@@ -127,7 +135,7 @@ def _means(folder: Path) -> list[float]:
 
 
 def against_reference(folder: Path, plan: Plan, processes: Processes) -> Iterator[str]:
-    """Both loops on the same network and batch, as seconds of rfbench over the other's seconds."""
+    """How many times as fast rfbench is as the other loop on the same network and batch; the second epoch of each."""
     from rfbench_benchmarks.gpu import reference
 
     images, steps = plan.suite.budget.reward_queries_per_epoch, plan.suite.sampler.num_steps
@@ -135,9 +143,9 @@ def against_reference(folder: Path, plan: Plan, processes: Processes) -> Iterato
         if images % batch:
             continue
         way = Way(plan, processes, batch, batch)
-        theirs = reference.epoch(folder, way.policy, images, steps, batch, way.meter.lap)
-        way.epoch(0)
-        ours = way.epoch(1).seconds
+        for number in (0, 1):
+            ours = way.epoch(number).seconds
+            theirs = reference.epoch(folder, way.policy, images, steps, batch, way.meter.lap)
         yield (
             f"batch {batch}: sampling {theirs[0] / ours['sample']:.2f} times as fast as ddpo-pytorch, training "
             f"{theirs[1] / ours['update']:.2f} times"
@@ -149,7 +157,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     end = time.monotonic() + 60 * parser.parse_args().minutes
     on_gpu = torch.cuda.is_available()
-    device, size = ("cuda", Size(32, 10)) if on_gpu else ("cpu", Size(16, 4))
+    device, size = ("cuda", Size(32, 4)) if on_gpu else ("cpu", Size(16, 4))
     precisions = ("bf16", "fp16", "tf32", "fp32") if on_gpu else ("fp32",)
     models = MODELS if on_gpu else TINY
     first = plan_of(next(iter(models.values())), "lora", precisions[0], device, size)
@@ -163,23 +171,24 @@ def main() -> None:
     print(f"difference between a run and the same stopped and resumed: {resume_difference(device):.1e}")
     folder = os.environ.get("REFERENCE")
     if folder:
-        for line in against_reference(Path(folder), first, Processes(first.suite.compute)):
-            print(line, flush=True)
+        try:
+            for line in against_reference(Path(folder), first, Processes(first.suite.compute)):
+                print(line, flush=True)
+        except torch.OutOfMemoryError as error:
+            print(f"ddpo-pytorch: left out: {str(error).splitlines()[0]}")
     else:
         print("ddpo-pytorch: left out, since REFERENCE names no folder of it")
     print(HEADING)
-    longest = 0.0
     for precision, (label, model), method in product(precisions, models.items(), ("lora", "full")):
-        what, began = f"{label} {method} {precision}", time.monotonic()
-        if began + longest > end:
-            print(f"{what:22} left out: no time is left")
-            continue
         try:
             plan = plan_of(model, method, precision, device, size)
-            print(f"{what:22} {cell(plan, Processes(plan.suite.compute))}", flush=True)
+            row = cell(plan, Processes(plan.suite.compute), end - time.monotonic())
         except (InputError, torch.OutOfMemoryError) as error:
-            print(f"{what:22} left out: {str(error).splitlines()[0]}", flush=True)
-        longest = max(longest, time.monotonic() - began)
+            row = f"left out: {str(error).splitlines()[0]}"
+        print(f"{f'{label} {method} {precision}':22} {row}", flush=True)
+        gc.collect()
+        if on_gpu:
+            torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

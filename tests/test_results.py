@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from rfbench.planning.plan import make_outline
 from rfbench.planning.suite_components import suite_components
@@ -13,7 +14,7 @@ from rfbench.records.format import FORMAT
 from rfbench.records.identity import suite_hash, variant_hash
 from rfbench.records.migration import parse_run
 from rfbench.suite.loading import load_suite
-from rfbench_benchmarks.pages import stability_map, tables
+from rfbench_benchmarks.pages import ladder, stability_map, tables
 from rfbench_benchmarks.pages.collect import MEGABYTES, collect
 from tests.report.run_writer import SUITE, write_run
 
@@ -26,10 +27,11 @@ MAP_OVERRIDES = {
 
 
 def test_every_table_on_the_pages_is_what_compare_says() -> None:
-    found = tables.every_table(stability_map.read(tables.reference_runs(tables.SENSITIVITY)))
+    rungs = ladder.read([*tables.reference_runs(), *tables.reference_runs(tables.LADDER)])
+    found = tables.every_table(stability_map.read(tables.reference_runs(tables.SENSITIVITY)), rungs)
     for name in tables.PAGES:
         page = (ROOT / name).read_text(encoding="utf-8")
-        assert tables.BLOCK.search(page), name
+        assert len(tables.BLOCK.findall(page)) == page.count("<!-- end -->") > 0, name
         assert tables.filled(page, found) == page, f"{name}: run `python -m rfbench_benchmarks.pages.tables`"
 
 
@@ -75,6 +77,21 @@ def test_the_stability_map_has_the_gain_of_each_rate_and_noise_and_who_collapsed
         "| prdp | +0.30 | +0.50 | +0.40 | +0.25 | +0.35 | – |",
         "| ddpo | +0.10 | +0.20 | -3.00 (1 of 2 collapsed) | +0.00 | +0.05 | -7.00 (collapsed) |",
     ]
+
+
+def test_a_contrast_of_the_ladder_pairs_its_seeds(tmp_path: Path) -> None:
+    ends = {"prdp-k1": {0: 10.5, 1: 10.9, 2: 11.4, 3: 12.0}, "prdp": {0: 10.9, 1: 11.2, 2: 11.9}, "ddpo": {0: 10.1}}
+    large = SUITE | {"name": "large-shapes"}
+    for cell, of in ends.items():
+        for seed, end in of.items():
+            curve = (10.0, (10 + end) / 2, end, end)
+            write_run(tmp_path, cell, seed, curve=curve, suite=large)
+    found = ladder.read([tmp_path]).ends["seen"]
+    pair = stats.ttest_rel(*([ends[cell][seed] for seed in range(3)] for cell in ("prdp", "prdp-k1")))
+    limits = pair.confidence_interval()
+    assert ladder.contrast(found, "prdp-k1", "prdp") == pytest.approx((0.4, limits.low, limits.high, 3))
+    assert ladder.contrast(found, "ddpo", "prdp") is None  # one seed in common tells nothing
+    assert ladder.contrast(found, "ddpo", "ddpo-16x8") is None
 
 
 def swept_run(root: Path, seed: int, **record: object) -> Path:

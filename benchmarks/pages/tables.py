@@ -1,9 +1,10 @@
-"""Writes the tables of README.md and docs/results.md from the reference results, as `rfbench compare` makes them.
+"""Writes the tables of README.md and the docs from the records that ship, as `rfbench compare` makes them.
 
     python -m rfbench_benchmarks.pages.tables
 
-A table stands between ``<!-- headline SUITE MEASURE -->`` or ``<!-- stability map -->`` and ``<!-- end -->``; a test
-keeps them equal to the records. The map's picture is drawn, too.
+A table stands between ``<!-- headline SUITE MEASURE -->``, ``<!-- stability map -->``, ``<!-- ladder cells -->`` or
+``<!-- ladder contrasts -->`` and ``<!-- end -->``; a test keeps them equal to the records. The pictures of the map and
+of the ladder are drawn, too.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from pathlib import Path
 from rfbench.report import analyse
 from rfbench.report.frames import suites
 from rfbench.report.render.headline import tables
-from rfbench_benchmarks.pages import stability_map
+from rfbench_benchmarks.pages import ladder, stability_map
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/results.md")
-RESULTS, SENSITIVITY = "results/reference", "results/studies/sensitivity"
-BLOCK = re.compile(r"(<!-- (headline \S+ \S+|stability map) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+PAGES = ("README.md", "docs/results.md", "docs/causes.md")
+RESULTS, SENSITIVITY, LADDER = "results/reference", "results/studies/sensitivity", "results/studies/ladder"
+BLOCK = re.compile(r"(<!-- (headline \S+ \S+|stability map|ladder \S+) -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL)
 
 
 def reference_runs(folder: str = RESULTS) -> list[Path]:
@@ -41,20 +42,26 @@ def headlines(runs: Sequence[Path]) -> dict[str, str]:
     }
 
 
-def every_table(cells: stability_map.Cells) -> dict[str, str]:
-    """Every table of the pages, by the name of its place: the headlines of the reference results, and the map."""
-    return headlines(reference_runs()) | {"stability map": stability_map.to_markdown(cells)}
+def every_table(cells: stability_map.Cells, rungs: ladder.Ladder) -> dict[str, str]:
+    """Every table of the pages, by the name of its place: the headlines of the reference results, map and ladder."""
+    return headlines(reference_runs()) | {
+        "stability map": stability_map.to_markdown(cells),
+        "ladder cells": ladder.cells_table(rungs),
+        "ladder contrasts": ladder.contrasts_table(rungs),
+    }
 
 
 def filled(page: str, found: dict[str, str]) -> str:
     """``page`` with every marked table written anew."""
-    return BLOCK.sub(lambda block: block[1] + found[block[2]] + block[3], page)
+    return BLOCK.sub(lambda block: f"{block[1]}{found[block[2]]}\n{block[3]}", page)
 
 
 def main() -> None:
     cells = stability_map.read(reference_runs(SENSITIVITY))
     stability_map.write(cells, ROOT / "docs" / "images" / "stability-map.png")
-    found = every_table(cells)
+    rungs = ladder.read([*reference_runs(), *reference_runs(LADDER)])
+    ladder.write(rungs, ROOT / "docs" / "images" / "ladder.png")
+    found = every_table(cells, rungs)
     for name in PAGES:
         path = ROOT / name
         path.write_text(filled(path.read_text(encoding="utf-8"), found), encoding="utf-8")

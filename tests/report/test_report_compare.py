@@ -156,6 +156,15 @@ def test_other_hardware_settings_do_not_matter(tmp_path: Path) -> None:
     assert analyse([tmp_path]).table["seeds"].to_list() == [2, 2]
 
 
+def test_seconds_of_several_devices_are_named(tmp_path: Path) -> None:
+    for seed, device in enumerate(("cpu", "NVIDIA H200")):
+        write_run(tmp_path, "prdp", seed, device=device)
+        write_run(tmp_path, "ddpo", seed, device="cpu")
+    expected = "toy: seconds do not compare, since runs come from 2 devices (cpu: ddpo, prdp; NVIDIA H200: prdp)"
+    assert expected in analyse([tmp_path]).notes.summaries
+    assert not any("devices" in note for note in analyse([tmp_path / "toy" / "ddpo"]).notes)
+
+
 def test_suites_of_two_names_stand_apart(tmp_path: Path) -> None:
     write_run(tmp_path, "prdp", 0)
     write_run(tmp_path, "prdp", 0, suite=SUITE | {"name": "large"}, suite_hash="def")

@@ -73,6 +73,19 @@ def _by_value(values: dict[int, str]) -> str:
     return "; ".join(f"{value}: seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}" for value, of in seeds.items())
 
 
+def mixed_devices(runs: Runs, kept: pl.DataFrame) -> Iterator[str]:
+    """A line per suite whose runs were made on different devices, and by whom on which."""
+    for (suite,), of_suite in kept.group_by("suite", maintain_order=True):
+        made_on: dict[str, list[str]] = {}
+        for name, variant in of_suite.select("run", "variant").iter_rows():
+            variants = made_on.setdefault(runs.records[name].device, [])
+            if variant not in variants:
+                variants.append(variant)
+        if len(made_on) > 1:
+            listed = "; ".join(f"{device}: {', '.join(variants)}" for device, variants in made_on.items())
+            yield f"{suite}: seconds do not compare, since runs come from {len(made_on)} devices ({listed})"
+
+
 def equal_seeds(runs: Runs, kept: pl.DataFrame) -> Iterator[str]:
     """A line for seeds of one algorithm whose evaluations agree to the last digit, beyond the base model's."""
     trained = runs.evals.filter(pl.col("epoch") > 0).sort("evaluation_set", "measure", "epoch")

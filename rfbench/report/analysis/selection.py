@@ -9,7 +9,15 @@ import polars as pl
 
 from rfbench.errors import InputError
 from rfbench.records.identity import Purpose, differences
-from rfbench.report.analysis.notes import Notes, equal_seeds, lost_runs, mixed_code, other_samplers, thin_evidence
+from rfbench.report.analysis.notes import (
+    Notes,
+    equal_seeds,
+    lost_runs,
+    mixed_code,
+    mixed_devices,
+    other_samplers,
+    thin_evidence,
+)
 from rfbench.report.analysis.wholeness import lacking
 from rfbench.report.load import Runs
 
@@ -49,6 +57,7 @@ def select_finished(runs: Runs, allow_mixed: bool = False) -> tuple[Runs, Notes]
             *other_samplers(runs, kept),
             *equal_seeds(runs, kept),
             *mixed_code(runs, kept),
+            *mixed_devices(runs, kept),
         ),
         (
             *(f"left out: {problem}" for problem in runs.problems),

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from rfbench.cli.app import Plugins, console, working
+from rfbench.cli.app import Plugins, console, errors, working
 
 Run = Annotated[Path, typer.Argument(help="A run's folder: results/SUITE/ALGORITHM/seed-N.", metavar="RUN")]
 
@@ -40,7 +41,11 @@ def sample_images(
     with working(f"drawing {len(prompt) * images} images with {'the base model of ' if base else ''}{run}"):
         policy, suite = weights.load_policy(run, Processes(Compute()).device)
         whose, size = REFERENCE if base else POLICY, suite.compute.pairs_per_call
+        unknown = dict.fromkeys(word for text in prompt for word in policy.model.unknown_words(text))
         pictures = generate.sample(policy, prompt, images=images, seed=seed, chunk_size=size, weights=whose)
+    if unknown:
+        words = escape(", ".join(unknown))
+        errors.print(f"[yellow]note:[/] the model of {escape(suite.name)} knows no word {words}", highlight=False)
     for path in generate.save(pictures, prompt, images, out):
         console.print(path, markup=False, highlight=False, soft_wrap=True)
 

@@ -85,6 +85,10 @@ class Model(Sourced, ABC):
         """Whether ``encode`` leaves out the prompt's end; most models take any length."""
         return False
 
+    def unknown_words(self, prompt: str) -> list[str]:
+        """The words of the prompt that the model was never trained on; none are told of most models."""
+        return []
+
     @abstractmethod
     def predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """The output of ``denoiser`` (the trained network or its frozen copy) for latents ``(m, ...)`` at ``(m,)``."""

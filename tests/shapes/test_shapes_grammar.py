@@ -8,6 +8,7 @@ from rfbench.worlds.shapes.grammar import (
     NUM_PAIRS,
     NUM_PROMPTS,
     NUM_SINGLES,
+    WORDS,
     Pair,
     Single,
     index_of,
@@ -95,3 +96,7 @@ def test_a_split_is_a_sequence() -> None:
 def test_unknown_split() -> None:
     with pytest.raises(ValueError, match=r"unknown split 'test': choose one of train, unseen, small"):
         split("test")
+
+
+def test_the_words_are_those_of_the_sentences() -> None:
+    assert {word for prompt in split("unseen") for word in prompt.split()} == WORDS

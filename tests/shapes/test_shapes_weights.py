@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
 
+from rfbench.cli import exit_code
 from rfbench.errors import DamagedFileError
 from rfbench.worlds.shapes import gold, weights
 from rfbench.worlds.shapes.grammar import parse, split
@@ -95,3 +98,17 @@ def test_neither_torchvision_nor_open_clip_is_needed() -> None:
         "ShapesReward.load(); Base.load(weights.PIPELINE)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_what_training_made_ships_and_words_that_the_world_lacks_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(__file__).parents[2] / "results/reference/large-shapes/prdp/seed-4"
+    known = "a red ring above a white cross on a blue plain background"
+    for name, prompt in (("base", known), ("trained", known), ("dog", "A dog above a ring")):
+        options = ["--prompt", prompt, "--images", "1", "--out", str(tmp_path / name)]
+        assert exit_code(["sample", str(run), *options, *(["--base"] if name == "base" else [])]) == 0
+    base, trained = (np.asarray(Image.open(next((tmp_path / name).iterdir()))) for name in ("base", "trained"))
+    assert base.shape == (32, 32, 3)
+    assert np.abs(base.astype(int) - trained).max() > 20
+    assert "note: the model of large-shapes knows no word dog\n" in capsys.readouterr().err

@@ -23,6 +23,9 @@ SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
 POSITIONS = ("top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right")
 RELATIONS = ("left of", "right of", "above", "below")
 PATTERNS = ("plain", "striped", "dotted", "checkered")
+WORDS = frozenset(  # all that sentences are made of
+    " ".join((*SIZES, *COLOURS, *SHAPES, *POSITIONS, *RELATIONS, *PATTERNS, "a an at the on background")).split()
+)
 
 # Mixed-radix digits of an index, most significant first. A colour that must differ from the ones before it counts
 # among the colours that are left.

@@ -10,6 +10,7 @@ from rfbench.hub.sources import Source
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
 from rfbench.suite.settings import Settings
 from rfbench.worlds.shapes import weights
+from rfbench.worlds.shapes.grammar import WORDS
 
 CONFIG = StableDiffusionConfig(path=str(weights.PIPELINE))
 
@@ -34,6 +35,10 @@ class ShapesModel(StableDiffusion):
     @classmethod
     def reading(cls, config: Settings) -> Reading:
         return super().reading(CONFIG)
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Those that no sentence of the grammar has."""
+        return [word for word in prompt.lower().split() if word not in WORDS]
 
     @classmethod
     def sources(cls, config: Settings) -> list[Source]:

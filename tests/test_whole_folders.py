@@ -131,6 +131,16 @@ def test_what_a_crash_leaves_of_a_removed_run_is_no_run(
     )
 
 
+def test_nothing_of_a_removed_run_is_left_but_what_is_not_a_runs(finished_run: Path) -> None:
+    """Else `rfbench sample` could draw with the weights, and the report show the scores, of a run that is gone."""
+    (finished_run / "weights").rename(set_aside(finished_run / "weights"))  # as a kill leaves it
+    (finished_run / "samples" / "notes.txt").write_text("mine")
+    assert list(finished_run.glob("samples/epoch-*.json"))
+    RunFolder(finished_run).clear()
+    left = [str(path.relative_to(finished_run)) for path in sorted(finished_run.rglob("*")) if path.is_file()]
+    assert left == [".lock", "samples/notes.txt"]
+
+
 @pytest.mark.parametrize("name", ["run.json", "metrics.jsonl", "final.jsonl", "checkpoints", "samples", "weights"])
 def test_a_thing_of_another_kind_is_told_before_anything_loads(
     name: str,

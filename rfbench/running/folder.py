@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from rfbench.errors import InputError
-from rfbench.files import remove, sha256, verify, write_atomically
+from rfbench.files import remove, set_aside, sha256, verify, write_atomically
 from rfbench.records.format import LINES, EpochRecord, EvaluationRecord, Record, RunRecord
 from rfbench.records.migration import parse_run, upgrade_line
 from rfbench.records.sink import Sink
@@ -26,6 +26,7 @@ OURS = (  # the files of a run, and what a crash leaves of them
     "run.json.*",
     *(f"{name}.json*" for name in (*RECORDS, *JUDGEMENTS)),
     "samples/epoch-*.png*",
+    "samples/epoch-*.json*",
     "samples/index.json*",
 )
 
@@ -91,7 +92,8 @@ class RunFolder(Sink):
         for pattern in OURS:
             for path in self.path.glob(pattern):
                 remove(path)
-        remove(self.weights)
+        for path in (self.weights, set_aside(self.weights)):
+            remove(path)
 
     def _check_kinds(self) -> None:
         """An ``InputError`` where something of another kind stands in the place of the run's files or folders."""

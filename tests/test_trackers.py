@@ -135,6 +135,11 @@ def test_a_tracker_that_cannot_start_says_how_to_go_on(suite: Suite, tmp_path: P
     with pytest.raises(InputError, match=r"wandb cannot start: no API key; .*compute\.trackers\.wandb=offline"):
         run(tracked(suite, wandb="online"), tmp_path)
     assert not (tmp_path / "tiny" / "prdp" / "seed-0" / "run.json").exists()
+    folder = run(suite.model_copy(update={"epochs": 1}), tmp_path)
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(InputError, match="wandb cannot start"):
+        run(tracked(suite, wandb="online"), tmp_path, overwrite=True)
+    assert (folder / "run.json").read_bytes() == before
 
 
 def test_trackers_are_no_part_of_the_suites_hash(suite: Suite) -> None:

@@ -68,15 +68,15 @@ def train(
             )
         check_resumable(earlier, planned, folder.path)
         plan = _in_the_same_chunks(plan, earlier)
-    if processes.is_main and overwrite:
-        folder.clear()
     plan = settled(plan, processes.device)
     check_device(plan, processes.device)
     if processes.device.type == "cpu" and (remark := compile_remark(plan)) is not None:
         progress.note(remark)
-    processes.wait()
     with tracking(plan, folder, processes, progress.note) as trackers:
         run = make_run(plan, processes)
+        if processes.is_main and overwrite:  # only now: a run that cannot begin removes none
+            folder.clear()
+        processes.wait()
         _Training(run, folder, progress, trackers, sinks).go()
     processes.close()
     return folder.path

@@ -58,6 +58,18 @@ def test_out_of_memory_while_loading_names_the_settings_too(
     assert "--set finetune.method=lora" in str(raised.value)
 
 
+def test_a_run_that_cannot_begin_removes_no_earlier_one(suite: Suite, tmp_path: Path) -> None:
+    plugins.register("rewards", "enormous", Enormous)
+    evaluation = suite.evaluation.model_copy(update={"held_out_rewards": ()})
+    short = Suite.model_validate(suite.model_dump() | {"epochs": 1, "evaluation": evaluation})
+    folder = train(tiny.plan(short), tmp_path, Quiet())
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    enormous = Suite.model_validate(short.model_dump() | {"reward": {"name": "enormous"}})
+    with pytest.raises(ExhaustedError, match="while model and rewards were loaded"):
+        train(tiny.plan(enormous), tmp_path, Quiet(), overwrite=True)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_out_of_memory_names_the_settings_and_resumes_with_them(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

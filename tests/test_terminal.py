@@ -138,3 +138,18 @@ def test_a_reader_who_has_gone_is_no_failure(tmp_path: Path, options: tuple[str,
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "comparing ...\n")
     assert (tmp_path / "comparison" / "comparison.md").is_file()
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_log_that_has_gone_takes_no_output_with_it(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """As in `rfbench compare results/ 2> >(head -0) > table.txt`."""
+    for name in ("prdp", "ddpo"):
+        write_run(tmp_path, name, 0)
+    command = [sys.executable, "-m", "rfbench", "compare", str(tmp_path), *options]
+    expected = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writing, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stdout) == (0, expected)
+    assert expected

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,8 +56,8 @@ commands = typer.Typer(
 class _Output(Console):
     def on_broken_pipe(self) -> None:
         """Whoever read this has gone, as `| head` does: the command goes on and says no more."""
-        with suppress(SystemExit):
-            super().on_broken_pipe()
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 console = _Output()

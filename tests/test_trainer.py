@@ -144,6 +144,24 @@ def test_a_damaged_checkpoint_is_named_with_its_checksum(suite: Suite, tmp_path:
         load_latest(folder / "checkpoints", torch.device("cpu"), owner(folder))
 
 
+@pytest.mark.parametrize(
+    "fault", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), OSError(5, "I/O error")]
+)
+def test_a_fault_of_the_machine_is_not_put_on_the_checkpoint(
+    whole: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """Else a user would start over, though the checkpoint is whole."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    folder = whole("prdp")
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(fault)) as raised:
+        load_latest(folder / "checkpoints", torch.device("cpu"), owner(folder))
+    assert raised.value is fault
+
+
 @pytest.mark.parametrize("field", ["variant", "seed", "suite_hash", "variant_hash"])
 def test_a_checkpoint_of_another_run_is_refused(whole: Callable[[str], Path], field: str) -> None:
     folder = whole("prdp")

@@ -21,6 +21,7 @@ from rfbench.errors import InputError
 Shapes = Mapping[str, tuple[int, ...]]
 Names = Sequence[tuple[str, str]]  # pairs for re.sub: spellings of one name in the course of the libraries' versions
 IGNORED = re.compile(r"(^|\.)position_ids$")  # 0, 1, 2, ...: older transformers saved them, newer ones make them
+MACHINE_FAULTS = (OSError, MemoryError, torch.OutOfMemoryError)  # while a file is read: they say nothing of the file
 SHOWN = 3  # differences of a kind that a message names
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rfbench.errors import InputError
 from rfbench.files import sha256
+from rfbench.hub.weights import MACHINE_FAULTS
 
 
 class Weights(NamedTuple):
@@ -47,7 +48,7 @@ def read(path: Path) -> Weights:
             "loading that can run code. If you trust who made it, convert it once: "
             f"`rfbench reward convert {path} {path.with_suffix('.safetensors')} --trust`, and use the new file"
         ) from None
-    except OSError:
+    except MACHINE_FAULTS:
         raise
     except Exception as error:  # what is no pickle is read until something does not fit, whatever that is
         raise _no_checkpoint(path, error) from None
@@ -63,7 +64,7 @@ def outline(path: Path) -> Weights:
         return Weights({key: torch.empty(shape, device="meta") for key, shape in shapes.items()}, name)
     try:
         return _unwrap(torch.load(path, map_location="meta", weights_only=True, mmap=True), path)
-    except OSError:
+    except MACHINE_FAULTS:
         raise
     except Exception:  # as above
         return read(path)
@@ -85,7 +86,7 @@ def _trusted(path: Path) -> Weights:
     """A pickle's tensors, whatever code it runs."""
     try:
         data = torch.load(path, map_location="cpu", weights_only=False)
-    except OSError:
+    except MACHINE_FAULTS:
         raise
     except Exception as error:  # that code's own, too
         raise _no_checkpoint(path, error) from None

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rfbench.errors import DamagedFileError, InputError
 from rfbench.files import sha256, verify, whole_folder
+from rfbench.hub.weights import MACHINE_FAULTS
 from rfbench.records.format import FORMAT, RunRecord
 from rfbench.records.identity import Planned, suite_hash, variant_hash
 from rfbench.running import failures
@@ -123,6 +124,8 @@ def _loaded(path: Path, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any
     """What is in a file; its checksum says that this was written, but not by whom."""
     try:
         return load(path)
+    except MACHINE_FAULTS:
+        raise
     except Exception as error:  # of many kinds
         raise DamagedFileError(
             f"{path} does not hold the tensors and plain values of a checkpoint ({type(error).__name__}), and nothing "

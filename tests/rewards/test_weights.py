@@ -85,6 +85,23 @@ def test_a_damaged_file(tmp_path: Path, name: str, content: bytes) -> None:
         weights.read(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "fault", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), OSError(5, "I/O error")]
+)
+def test_a_fault_of_the_machine_is_not_put_on_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    torch.save(TENSORS, tmp_path / "model.pt")
+    monkeypatch.setattr(torch, "load", fail)
+    for read in (weights.read, weights.outline, lambda path: weights.convert(path, tmp_path / "new", trust=True)):
+        with pytest.raises(type(fault)) as raised:
+            read(tmp_path / "model.pt")
+        assert raised.value is fault
+
+
 def test_a_file_without_a_state_dict(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(InputError, match="holds no state dict"):

@@ -1,9 +1,15 @@
 """What a run needs of a GPU's memory, component by component, from shapes alone.
 
 The networks are made without numbers (PyTorch's fake tensors), and one chunk goes through the policy's own code,
-forward and backward, while its storages are booked. So neither weights nor a GPU are needed. Left out are the CUDA
-context (about 0.5 GiB), the workspaces of kernels, what the allocator cannot use between blocks, and an algorithm's own
-networks: leave a tenth of a card free for them.
+forward and backward, while its storages are booked. So neither weights nor a GPU are needed. Counted are the weights of
+the denoiser, its frozen copy, text encoders and decoder; gradients and Adam's moments; the weights of rewards, by the
+size of their files; an epoch's prompt embeddings; a chunk's noise; an algorithm's snapshots; and what PyTorch's
+operators make for a chunk.
+
+Left out are the CUDA context (about 0.5 GiB), what the allocator cannot use between blocks, what a reward makes while
+it scores, an algorithm's own networks, and the workspaces of kernels. The largest of those are of convolutions: where
+a VAE decodes 32 images of 512 pixels in fp32, about as much as input and output together, 16 GiB on top of 22. cuDNN
+takes them where they are free; where they are not, PyTorch falls back to a kernel that needs less.
 """
 
 from __future__ import annotations
@@ -40,10 +46,16 @@ def memory_account(outline: Outline) -> list[MemoryPart]:
     compute = outline.suite.compute.model_copy(update={"compile": False})
     suite = outline.suite.model_copy(update={"compute": compute})
     policy = make_policy(suite, model, torch.device("cpu"))
+    training = policy.drawing_with(outline.sampler)
     with FakeTensorMode(allow_non_fake_inputs=True):
         for network in _networks(policy):
             _move_to_cpu(network)
-        components = [*_weights(policy), *_others(outline, model, policy), *_chunks(policy, compute.pairs_per_call)]
+        chunks = _chunks(policy, training, compute.pairs_per_call)
+        components = [
+            *_weights(policy, len(outline.algorithm.cls.snapshots)),
+            *_others(outline, model, policy),
+            *chunks,
+        ]
     return [component for component in components if component.bytes]
 
 
@@ -62,7 +74,7 @@ def device_phases(components: Iterable[MemoryPart]) -> tuple[int, dict[str, int]
     return totals.pop("always", 0), totals
 
 
-def _weights(policy: Policy) -> list[MemoryPart]:
+def _weights(policy: Policy, snapshots: int) -> list[MemoryPart]:
     frozen = [p for p in policy.denoiser.parameters() if not p.requires_grad]
     trained, copy = list(policy.trainable().values()), policy.frozen_copy
     parts = policy.model.frozen_parts().items()
@@ -70,6 +82,7 @@ def _weights(policy: Policy) -> list[MemoryPart]:
         MemoryPart("denoiser, frozen weights", _size(frozen), "always"),
         MemoryPart("denoiser, trained weights", _size(trained), "always"),
         MemoryPart("frozen reference", _size(copy.parameters()) if copy else 0, "always"),
+        MemoryPart("snapshots", snapshots * _size(trained), "always"),
         MemoryPart("Adam moments", 2 * _size(trained), "always"),
         MemoryPart("gradients", _size(trained), "update"),
         *(MemoryPart(name, _size(chain(*(n.parameters() for n in networks))), "always") for name, networks in parts),
@@ -79,7 +92,8 @@ def _weights(policy: Policy) -> list[MemoryPart]:
 def _others(outline: Outline, model: Model, policy: Policy) -> list[MemoryPart]:
     suite, prompt = outline.suite, num_bytes(policy.encode_prompts([""]))
     evaluated = sum(settings.num_prompts for settings in suite.evaluation.sets.values())
-    trajectory = (outline.sampler.num_steps + 1) * torch.empty(model.latent_shape).nbytes
+    latent, steps = torch.empty(model.latent_shape).nbytes, outline.sampler.num_steps
+    most_steps = max(steps, suite.sampler.num_steps)  # evaluations draw with the suite's
     rewards = [
         MemoryPart(
             f"reward {part.name}: its network", int(1e9 * (source.memory_gigabytes or source.gigabytes or 0)), "always"
@@ -90,24 +104,26 @@ def _others(outline: Outline, model: Model, policy: Policy) -> list[MemoryPart]:
     return [
         *rewards,
         MemoryPart("prompt embeddings of an epoch", outline.prompts_per_epoch * prompt, "always"),
-        MemoryPart("noise of a chunk", suite.compute.pairs_per_call * trajectory, "sampling"),
-        MemoryPart("latents of an epoch", suite.budget.reward_queries_per_epoch * trajectory, "host"),
+        MemoryPart("noise of a chunk", suite.compute.pairs_per_call * (most_steps + 1) * latent, "sampling"),
+        MemoryPart("latents of an epoch", suite.budget.reward_queries_per_epoch * (steps + 1) * latent, "host"),
         MemoryPart("encoded prompts", RECENT_BYTES + evaluated * prompt, "host"),
     ]
 
 
-def _chunks(policy: Policy, chunk_size: int) -> list[MemoryPart]:
+def _chunks(policy: Policy, training: Policy, chunk_size: int) -> list[MemoryPart]:
+    """Those of evaluation, which ``policy`` draws for, and of ``training``, whose guidance may be another."""
     latents = torch.zeros(chunk_size, *policy.model.latent_shape)
-    steps = policy.schedule.objective_steps[:1].repeat(chunk_size)
     condition = stack([policy.encode_prompts([""])] * chunk_size)
     policy.encode_prompts.empty(1)
     for parameter in policy.trainable().values():
         parameter.grad = torch.zeros_like(parameter)
+    widest = max(policy, training, key=lambda each: each.calls_per_prediction)
+    drawn, trained = (each.schedule.objective_steps[:1].repeat(chunk_size) for each in (widest, training))
     with torch.no_grad(), _norms_as_on_gpus(policy):
-        sampling = peak_bytes(lambda: policy.step_mean(latents, steps, condition))
+        sampling = peak_bytes(lambda: widest.step_mean(latents, drawn, condition))
         decoding = peak_bytes(lambda: policy.decode(latents))
         with torch.enable_grad():
-            update = peak_bytes(lambda: update_chunk(policy, latents, steps, condition))
+            update = peak_bytes(lambda: update_chunk(training, latents, trained, condition))
     return [
         MemoryPart("activations of a chunk", sampling, "sampling"),
         MemoryPart("activations of a chunk", update, "update"),

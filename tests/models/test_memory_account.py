@@ -14,7 +14,7 @@ from rfbench.planning.plan import make_outline
 from rfbench.planning.storages import peak_bytes
 from rfbench.running.assembly import Run
 from rfbench.suite.loading import load_suite
-from rfbench.suite.suite import Suite
+from rfbench.suite.suite import Budget, Suite
 from tests import tiny
 
 
@@ -58,6 +58,36 @@ def test_the_account_is_what_a_run_holds(
     for key, value in measured(tiny.make_run(plan)).items():
         assert abs(account.get(key, 0) - value) <= (64 if "activations" in key[0] else 0), key
     assert account["latents of an epoch", "host"] == 12 * 6 * 4 * 8 * 8 * 4
+
+
+def test_a_training_sampler_of_its_own_counts_where_it_is_used(folders: dict[str, Path], suite: Suite) -> None:
+    """Evaluations keep the suite's guidance and steps: sampling takes the larger of the two, the update its own."""
+
+    def account(guidance: float, num_steps: int, own: dict[str, float]) -> dict[tuple[str, str], int]:
+        sampler = suite.sampler.model_dump() | {"guidance_scale": guidance, "num_steps": num_steps}
+        tables = {"prdp": suite.algorithms["prdp"].model_dump() | {"sampler": own}}
+        data = suite.model_dump() | {"sampler": sampler, "algorithms": tables}
+        data["model"] = {"name": "stable-diffusion", "path": str(folders["sd1"])}
+        parts = memory_account(make_outline(Suite.model_validate(data), "prdp", 0))
+        return {(part.name, part.when): part.bytes for part in parts}
+
+    chunk, noise, latents = "activations of a chunk", ("noise of a chunk", "sampling"), ("latents of an epoch", "host")
+    guided, plain = account(5.0, 9, {}), account(1.0, 4, {})
+    assert guided[chunk, "update"] > plain[chunk, "update"]
+    trained_plain = account(5.0, 9, {"guidance_scale": 1.0, "num_steps": 4})
+    assert trained_plain[chunk, "update"] == plain[chunk, "update"]
+    assert trained_plain[chunk, "sampling"] == guided[chunk, "sampling"]
+    assert (trained_plain[noise], trained_plain[latents]) == (guided[noise], plain[latents])
+    trained_guided = account(1.0, 4, {"guidance_scale": 5.0, "num_steps": 9})
+    assert trained_guided == guided
+
+
+def test_snapshots_of_the_policy_are_counted(suite: Suite) -> None:
+    suite = suite.model_copy(update={"budget": Budget(reward_queries_per_epoch=16)})
+    account = {name: memory_account(make_outline(suite, name, 0)) for name in ("ddpo", "nft")}
+    sizes = {name: {part.name: part.bytes for part in parts} for name, parts in account.items()}
+    assert sizes["nft"]["snapshots"] == sizes["nft"]["denoiser, trained weights"]
+    assert "snapshots" not in sizes["ddpo"]
 
 
 def test_the_published_networks_have_their_published_size() -> None:

@@ -193,12 +193,21 @@ SMALL = [MemoryPart("weights", 10 * GIB, "always"), MemoryPart("activations", 20
 )
 def test_a_gpu_that_is_too_small(gib: int, settings: list[str], advice: str | None) -> None:
     suite = load_suite("tiny-shapes", ["compute.chunk_size=64", *settings])
-    problem = device_problem(suite, Demand(SMALL, Arithmetic(1, 2, 64)), [Gpu("a card", gib * GIB)])
+    problem = device_problem(suite, Demand(SMALL, Arithmetic(1, 2, 64)), [Gpu("a card", gib * GIB, (9, 0))])
     if advice is None:
         assert problem is None
     else:
         assert "needs about 30.0 GiB of GPU memory" in (problem or "")
         assert advice in (problem or "")
+
+
+@pytest.mark.parametrize(("precision", "told"), [("bf16", True), ("tf32", True), ("fp16", False), ("fp32", False)])
+def test_a_gpu_that_lacks_the_precision(precision: str, told: bool) -> None:
+    """As the run itself would say, of the least of the GPUs."""
+    suite, cards = load_suite("tiny-shapes", [f"compute.precision={precision}"]), [(9, 0), (7, 5)]
+    problem = device_problem(suite, None, [Gpu(f"card {card[0]}", 80 * GIB, card) for card in cards])
+    assert ("needs a GPU of compute capability 8.0, but card 7 has 7.5" in (problem or "")) == told
+    assert told or problem is None
 
 
 def test_a_gpu_that_is_not_there() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rfbench.doctor.diagnosis import diagnose
 from rfbench.inference import timing
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
 from rfbench.planning.arithmetic import Arithmetic, arithmetic, forward_flops
@@ -107,6 +108,24 @@ def test_a_dry_run_times_nothing_that_would_take_minutes(
     assert "not measured: too slow here" in said(capsys)
     assert rfbench("sweep", "prdp", "--suite", suite_file, "--seeds", "0", "--dry-run") == 0
     assert "not measured: too slow here" in said(capsys)
+
+
+def test_costs_are_told_of_the_chunk_that_a_run_would_choose(
+    suite_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A call of one pair would be worth timing here, and one of the 8 that an epoch has would not."""
+    auto = load_suite(str(suite_file), ["compute.chunk_size=auto"])
+    flops = forward_flops(make_outline(auto, "prdp", 0).model)
+    assert flops is not None
+    found = diagnose(auto)
+    assert found.demand is not None
+    assert (found.demand.arithmetic.rows, found.suite.compute.chunk_size) == (2 * 8, 8)
+    monkeypatch.setattr(timing, "WORTH_TIMING", 12 * 2 * 4 * flops)
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", _never)
+    for command in (["run", "prdp"], ["sweep", "prdp", "--seeds", "0"]):
+        options = ["--suite", str(suite_file), "--set", "compute.chunk_size=auto", "--dry-run"]
+        assert rfbench(*command, *options) == 0
+        assert "not measured: too slow here" in said(capsys)
 
 
 def _never(*_: object, **__: object) -> None:

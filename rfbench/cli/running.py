@@ -61,9 +61,11 @@ def _print_costs(outline: Outline) -> None:
     from rfbench.inference.timing import measure, worth_timing
     from rfbench.planning.arithmetic import arithmetic
     from rfbench.planning.cards import duration
+    from rfbench.planning.chunk_size import settled_here
     from rfbench.planning.plan import command_line_name
     from rfbench.records.protocol import sampler_changes
 
+    outline = settled_here(outline)
     suite, totals, absent = outline.suite, outline.totals(), outline.missing_files()
     plan = None if absent else outline.open()
     counted, speed = arithmetic(outline), None

@@ -11,6 +11,7 @@ from rfbench.doctor.files import FileSet, examine
 from rfbench.doctor.libraries import Library, libraries
 from rfbench.errors import InputError
 from rfbench.hub.sources import Need
+from rfbench.planning.chunk_size import settled_here
 from rfbench.planning.compatibility import check_components, check_prompts
 from rfbench.planning.device import Demand, Gpu, demand, device_problem, gpus
 from rfbench.planning.evaluation_prompts import choose_prompts
@@ -25,6 +26,7 @@ class Diagnosis:
     """What was found.
 
     Attributes:
+        suite: with its chunk size as a number, where a run fits.
         unfit: parts that cannot be used though their files are here, by their place in the suite: why, and the cure.
         misfits: the suite's algorithms that cannot run on it, by their tables: why, and the cure.
         remarks: what reading the files corrected.
@@ -72,8 +74,9 @@ def diagnose(suite: Suite, *, checksum: bool = False) -> Diagnosis:
     unfit = _unfit(parts)
     if not unfit and not any(found.status == "missing" for found in files):
         unfit = _unfit_together(suite, parts, runs, misfits)
+    first = settled_here(runs[0]) if runs and not unfit else None
     return Diagnosis(
-        suite=suite,
+        suite=first.suite if first else suite,
         files=files,
         libraries=libraries(),
         unfit=unfit,
@@ -81,7 +84,7 @@ def diagnose(suite: Suite, *, checksum: bool = False) -> Diagnosis:
         remarks=[] if unfit else parts.remarks(),
         outlines=[run for run in runs if run.label not in misfits],
         gpus=gpus(),
-        demand=demand(runs[0]) if runs and not unfit else None,
+        demand=demand(first) if first else None,
     )
 
 

@@ -27,6 +27,12 @@ def settled(outline: AnyOutline, device: torch.device) -> AnyOutline:
     return with_chunk_size(outline, choose(outline, there))
 
 
+def settled_here(outline: AnyOutline) -> AnyOutline:
+    """The same, for the device that the run would use on this machine."""
+    on_gpu = outline.suite.compute.device != "cpu" and torch.cuda.is_available()
+    return settled(outline, torch.device("cuda" if on_gpu else "cpu"))
+
+
 def with_chunk_size(outline: AnyOutline, size: int) -> AnyOutline:
     """The run with ``size`` pairs per network call."""
     compute = outline.suite.compute.model_copy(update={"chunk_size": size})

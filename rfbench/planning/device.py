@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -18,10 +19,16 @@ CAPABILITIES = {"tf32": (8, 0), "bf16": (8, 0)}  # from which on a GPU's matrix 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU that torch sees."""
+    """A GPU that torch sees; ``capability`` is its compute capability, major and minor."""
 
     name: str
     bytes: int
+    capability: tuple[int, int]
+
+    @classmethod
+    def of(cls, properties: Any) -> Gpu:
+        """From ``torch.cuda.get_device_properties``."""
+        return cls(properties.name, properties.total_memory, (properties.major, properties.minor))
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,7 @@ def gpus() -> list[Gpu]:
     """The GPUs that are here."""
     if not torch.cuda.is_available():
         return []
-    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return [Gpu(device.name, device.total_memory) for device in devices]
+    return [Gpu.of(torch.cuda.get_device_properties(index)) for index in range(torch.cuda.device_count())]
 
 
 def demand(outline: Outline) -> Demand | None:
@@ -57,27 +63,24 @@ def demand(outline: Outline) -> Demand | None:
 
 def device_problem(suite: Suite, asked: Demand | None, here: list[Gpu]) -> str | None:
     """Why the suite cannot run on the device that it asks for, and which setting to change; None where it can."""
+    if suite.compute.device == "cpu":
+        return None
     if not here:
         if suite.compute.device == "cuda":
             return "compute.device is 'cuda', but torch sees no GPU; use --set compute.device=cpu or auto"
         return None
-    smallest = min(gpu.bytes for gpu in here)
-    if suite.compute.device == "cpu" or asked is None or asked.bytes <= USABLE * smallest:
-        return None
-    needed, there = asked.bytes / 2**30, smallest / 2**30
-    return (
-        f"a run needs about {needed:.1f} GiB of GPU memory, and {USABLE:.0%} of {there:.1f} GiB can be used; "
-        f"{_advice(suite, asked.components, int(USABLE * smallest))}"
-    )
+    oldest, smallest = min(here, key=lambda gpu: gpu.capability), min(here, key=lambda gpu: gpu.bytes)
+    problem = precision_problem(suite.compute.precision, oldest.name, oldest.capability)
+    return problem or (memory_problem(suite, asked.components, smallest, USABLE) if asked else None)
 
 
 def check_device(outline: Outline, device: torch.device) -> None:
     """An ``InputError`` where the run cannot work on its GPU: told before any weights load."""
     if device.type != "cuda":
         return
-    suite, card = outline.suite, torch.cuda.get_device_properties(device)
-    problem = precision_problem(suite.compute.precision, card.name, (card.major, card.minor))
-    problem = problem or memory_problem(suite, memory_account(outline), card.name, card.total_memory)
+    suite, card = outline.suite, Gpu.of(torch.cuda.get_device_properties(device))
+    problem = precision_problem(suite.compute.precision, card.name, card.capability)
+    problem = problem or memory_problem(suite, memory_account(outline), card, 1.0)
     if problem is not None:
         raise InputError(problem)
 
@@ -93,16 +96,17 @@ def precision_problem(precision: str, card: str, capability: tuple[int, int]) ->
     )
 
 
-def memory_problem(suite: Suite, components: list[MemoryPart], card: str, there: int) -> str | None:
-    """Why a run cannot fit into all of a card's memory, and the setting to change."""
+def memory_problem(suite: Suite, components: list[MemoryPart], card: Gpu, share: float) -> str | None:
+    """Why a run does not fit into a share of a card's memory, and the setting to change."""
     needed = device_peak(components)
-    if needed <= there:
+    if needed <= share * card.bytes:
         return None
     largest = max((part for part in components if part.when != "host"), key=lambda part: part.bytes)
+    usable = f", of which {share:.0%} can be used" if share < 1 else ""
     return (
         f"with compute.chunk_size {suite.compute.chunk_size} a run needs about {needed / 2**30:.1f} GiB of GPU memory, "
-        f"{largest.bytes / 2**30:.1f} GiB of them for {largest.name} ({largest.when}), but {card} has "
-        f"{there / 2**30:.1f} GiB; {_advice(suite, components, int(USABLE * there))}"
+        f"{largest.bytes / 2**30:.1f} GiB of them for {largest.name} ({largest.when}), but {card.name} has "
+        f"{card.bytes / 2**30:.1f} GiB{usable}; {_advice(suite, components, int(USABLE * card.bytes))}"
     )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from rfbench.inference.timing import measure, worth_timing
 from rfbench.planning.arithmetic import Arithmetic, arithmetic
+from rfbench.planning.chunk_size import settled_here
 from rfbench.planning.plan import Totals
 from rfbench.sweeps.jobs import Job
 from rfbench.sweeps.local import Lane
@@ -21,7 +22,7 @@ def unspent(job: Job) -> Totals:
 
 def arithmetics(jobs: Iterable[Job]) -> dict[str, Arithmetic | None]:
     """What a network call of each suite takes; None where it cannot be told."""
-    return {suite: arithmetic(plan) for suite, plan in {job.suite: job.plan for job in jobs}.items()}
+    return {suite: arithmetic(settled_here(plan)) for suite, plan in {job.suite: job.plan for job in jobs}.items()}
 
 
 def left_flops(left: Mapping[Job, Totals], counted: Mapping[str, Arithmetic | None]) -> float | None:

@@ -102,6 +102,16 @@ def _change_reference(self: Mine, rollout: Rollout, learner: Learner) -> None:
     next(frozen.parameters()).data.add_(0.1)
 
 
+@pytest.mark.parametrize("bases", ["AsyncReward, HeadedReward", "HeadedReward, AsyncReward"])
+def test_a_reward_whose_heads_would_be_lost_is_refused_when_it_is_read(tmp_path: Path, bases: str) -> None:
+    plugin = tmp_path / "both.py"
+    plugin.write_text(
+        f"from rfbench.core.reward import AsyncReward, HeadedReward\n\nclass Both({bases}):\n    'Of both kinds.'\n"
+    )
+    with pytest.raises(InputError, match=r"both\.py line 3 .* Both is an AsyncReward and a HeadedReward, but"):
+        registry.add_file(plugin)
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [

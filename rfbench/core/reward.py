@@ -44,7 +44,18 @@ class Reward(Sourced, ABC):
 
 
 class AsyncReward(Reward):
-    """A reward that scores elsewhere, such as in threads or on a server, while sampling goes on."""
+    """A reward that scores elsewhere, such as in threads or on a server, while sampling goes on.
+
+    It gives its total alone: a class that is a ``HeadedReward`` too is an ``InterfaceError``.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if issubclass(cls, HeadedReward):
+            raise InterfaceError(
+                f"{cls.__name__} is an AsyncReward and a HeadedReward, but what is submitted comes back as a total, "
+                "without heads; derive it from one of them"
+            )
 
     @abstractmethod
     def submit(self, images: Tensor, prompts: Sequence[str]) -> Callable[[], Tensor]:

@@ -139,6 +139,7 @@ class Rollout:
         What is written through an array of numpy's counts as no writing; large tensors, such as latents, are not read.
         """
         tensors = {name: x for name, x in vars(self).items() if isinstance(x, Tensor)}
+        tensors |= {f"reward_heads[{head!r}]": x for head, x in self.reward_heads.items()}
         return {name: (id(x), x._version, _checksum(x) if x.numel() <= READ else "") for name, x in tensors.items()}
 
     def group_means(self) -> Tensor:

@@ -63,7 +63,8 @@ class Run:
             self.learner.end()
         except InterfaceError as error:
             raise InterfaceError(f"{where}: {error}") from error
-        changed = [name for name, version in rollout.versions().items() if version != before.get(name)]
+        after = rollout.versions()
+        changed = [name for name in before | after if before.get(name) != after.get(name)]
         if changed:
             raise InterfaceError(
                 f"{where} changed rollout.{changed[0]} in its update at epoch {rollout.epoch + 1}; let it work on a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 from rfbench.core.algorithm import Algorithm
-from rfbench.core.rollout import RolloutNeeds
-from rfbench.errors import InputError
+from rfbench.core.learner import Learner
+from rfbench.core.rollout import Rollout, RolloutNeeds
+from rfbench.errors import InputError, InterfaceError
 from rfbench.planning.plan import make_outline
 from rfbench.plugins import registry
 from rfbench.plugins.component import Component
@@ -94,6 +96,35 @@ def test_each_term_is_recorded_beside_the_total(suite: Suite, tmp_path: Path) ->
     record = lines(run(summed, tmp_path, "rwr"), "metrics")[0]
     means = {name: record[f"reward_mean.{name}"] for name in heads}
     assert means == {name: pytest.approx(float(scores.mean())) for name, scores in heads.items()}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda heads: heads["jpeg-compressibility"].mul_(2), "reward_heads\\['jpeg-compressibility'\\]"),
+        (lambda heads: heads["jpeg-incompressibility"].numpy().sort(), "reward_heads\\['jpeg-incompressibility'\\]"),
+        (lambda heads: heads.pop("jpeg-compressibility"), "reward_heads\\['jpeg-compressibility'\\]"),
+    ],
+)
+def test_an_algorithm_may_not_change_the_terms(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[dict[str, torch.Tensor]], object], named: str
+) -> None:
+    """They are recorded after its update."""
+    terms = [{"name": "jpeg-compressibility", "weight": 1.0}, {"name": "jpeg-incompressibility", "weight": 2.0}]
+    made = pipelines.make_run(
+        pipelines.plan(
+            Suite.model_validate(suite.model_dump() | {"reward": {"name": "weighted-sum", "terms": terms}}), "rwr"
+        )
+    )
+    rollout, update = made.rollout(0), made.algorithm.update
+
+    def spoiling(rollout: Rollout, learner: Learner) -> dict[str, float]:
+        spoil(rollout.reward_heads)
+        return update(rollout, learner)
+
+    monkeypatch.setattr(made.algorithm, "update", spoiling)
+    with pytest.raises(InterfaceError, match=f"changed rollout.{named} in its update at epoch 1"):
+        made.update(rollout)
 
 
 class ByTerm(Algorithm):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,43 @@ def test_a_later_epoch_is_remarked_on(
     settings = ["algorithms.ddpo.config.clip_range=1e-3", "algorithms.ddpo.config.updates_per_epoch=2"]
     _, notes = run(tmp_path, "ddpo", *settings)
     assert [note for note in notes if note.startswith("epoch 2: before the first update a log-prob is already 2.0e-04")]
+
+
+class Unclipped(DDPO):
+    """Bears some rounding, and clips nothing."""
+
+    clip_range = None
+    largest_start_error = 1e-4
+
+
+class Tolerant(DDPO):
+    """Bears half of its clip range."""
+
+    largest_start_error = property(lambda self: 0.5 * self.clip_range)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "message"),
+    [
+        (Unclipped, "tf32", r"; own bears 1\.0e-04 at most, .* with --set compute\.precision=fp32$"),
+        (Unclipped, "fp32", r"; own bears 1\.0e-04 at most, .* largest_start_error is above 2\.0e-04$"),
+        (Tolerant, "fp32", r"range of 0\.0001 own bears 5\.0e-05 at most, .* with a clip range above 4\.0e-04$"),
+    ],
+)
+def test_what_an_algorithm_bears_is_its_own_answer(
+    kind: type[DDPO], precision: str, message: str, tmp_path: Path, rounding: dict[str, float]
+) -> None:
+    registry.register("algorithms", "own", kind)
+    with pytest.raises(InputError) as raised:
+        run(tmp_path, "own", f"compute.precision={precision}")
+    assert re.search(message, str(raised.value).splitlines()[0])
+
+
+def test_a_later_epoch_is_not_remarked_on_where_any_start_will_do(tmp_path: Path, rounding: dict[str, float]) -> None:
+    """One update starts where its images were sampled, whatever the rounding."""
+    settings = ["algorithms.ddpo.config.clip_range=1e-3", "algorithms.ddpo.config.updates_per_epoch=1"]
+    _, notes = run(tmp_path, "ddpo", *settings)
+    assert not [note for note in notes if "before the first update" in note]
 
 
 class Own(DDPO):

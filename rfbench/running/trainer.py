@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from rfbench.core.algorithm import START_ERROR_SHARE
 from rfbench.core.processes import Processes
 from rfbench.core.rollout import Rollout, group_means, spread
 from rfbench.errors import InputError, InterfaceError, RfbenchError
@@ -84,10 +84,8 @@ def train(
 
 def _in_the_same_chunks(plan: Plan, earlier: RunRecord) -> Plan:
     """A chunk size left open is the one that the run began with: it then ends with the same bytes."""
-    began_with = earlier.suite["compute"]["chunk_size"]
-    if plan.suite.compute.chunk_size != "auto" or began_with == "auto":
-        return plan
-    return with_chunk_size(plan, began_with)
+    auto = plan.suite.compute.chunk_size == "auto"
+    return with_chunk_size(plan, earlier.suite["compute"]["chunk_size"]) if auto else plan
 
 
 class _Training:
@@ -168,9 +166,10 @@ class _Training:
         run, before = self._run, self._run.meter.lap()
         rollout = run.rollout(self._epoch)
         metrics = run.update(rollout)
-        start_error, clip_range = run.start_error(), run.algorithm.clip_range
-        if self._epoch == 0:
-            _check_start(run, start_error)
+        start_error = run.start_error()
+        rounded = _rounded_start(run, start_error)
+        if rounded is not None and self._epoch == 0:
+            raise InputError(f"{rounded.problem}. Start over (--overwrite) with {rounded.remedy}")
         self._epoch += 1
         self._counters = run.counters()
         spent = {name: total - before[name] for name, total in run.meter.lap().items()}
@@ -198,11 +197,8 @@ class _Training:
         if not run.learner.had_gradient and run.learner.grad_norm is not None:
             why = "every prompt's rewards are equal" if not record.reward_std_within_prompt else "no loss had one"
             self._progress.note(f"epoch {self._epoch}: nothing was learned, since there was no gradient: {why}")
-        if clip_range is not None and start_error is not None and start_error > START_ERROR_SHARE * clip_range:
-            self._progress.note(
-                f"epoch {self._epoch}: before the first update a log-prob is already {start_error:.1e} away from its "
-                f"sampled value, with a clip range of {clip_range:.1e}; use fp32, or a larger clip range"
-            )
+        if rounded is not None:
+            self._progress.note(f"epoch {self._epoch}: {rounded.problem}; use {rounded.remedy}")
 
     def _evaluate(self) -> None:
         run = self._run
@@ -306,18 +302,27 @@ class _Training:
                 sink.on_end(record)
 
 
-def _check_start(run: Run, start_error: float | None) -> None:
-    """An ``InputError`` where the first epoch's ratios start too far from 1 for the objective's clip."""
-    largest, clip_range = run.algorithm.largest_start_error, run.algorithm.clip_range
+class _RoundedStart(NamedTuple):
+    problem: str
+    remedy: str
+
+
+def _rounded_start(run: Run, start_error: float | None) -> _RoundedStart | None:
+    """What to say where an epoch's ratios start farther from 1 than the objective bears."""
+    algorithm, label, precision = run.algorithm, run.plan.label, run.plan.suite.compute.precision
+    largest, clip_range = algorithm.largest_start_error, algorithm.clip_range
     if largest is None or start_error is None or start_error <= largest:
-        return
-    precision = run.plan.suite.compute.precision
-    exact = "" if precision == "fp32" else "--set compute.precision=fp32, or "
-    raise InputError(
-        f"before the first update a log-prob is already {start_error:.1e} away from its sampled value; with its clip "
-        f"range of {clip_range} {run.plan.label} bears {largest:.1e} at most, beyond which rounding in {precision} "
-        f"decides what is clipped. Start over (--overwrite) with {exact}a clip range above "
-        f"{start_error / START_ERROR_SHARE:.1e}"
+        return None
+    bears, decides, remedies = f"{label} bears {largest:.1e} at most", "what is learned", []
+    if precision != "fp32":
+        remedies.append("--set compute.precision=fp32")
+    if clip_range is not None:
+        bears, decides = f"with its clip range of {clip_range} {bears}", "what is clipped"
+        remedies.append(f"a clip range above {start_error * clip_range / largest:.1e}")
+    return _RoundedStart(
+        f"before the first update a log-prob is already {start_error:.1e} away from its sampled value; {bears}, beyond "
+        f"which rounding in {precision} decides {decides}",
+        ", or ".join(remedies) or f"an algorithm whose largest_start_error is above {start_error:.1e}",
     )
 
 

@@ -10,12 +10,11 @@ It is reward-weighted regression with hard weights, which need no temperature; r
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from rfbench.errors import InputError
-from rfbench_algorithms.weighted_fit import Images, WeightedFit, WeightedFitConfig, best_weights
+from rfbench_algorithms.weighted_fit import Images, WeightedFit, WeightedFitConfig, best_weights, of_each
 
 
 class BestOfNConfig(WeightedFitConfig):
@@ -39,12 +38,7 @@ class BestOfN(WeightedFit):
             )
 
     def weights(self, images: Images) -> Tensor:
-        rewards = images.rewards.double()
-        weights = torch.empty_like(rewards)
-        for group in images.groups.unique():
-            members = images.groups == group
-            weights[members] = best_weights(rewards[members], self.config.keep)
-        return weights
+        return of_each(images.groups, images.rewards.double(), lambda rewards: best_weights(rewards, self.config.keep))
 
     def num_counting(self, num_prompts: int, images_per_prompt: int) -> int:
         return num_prompts * self.config.epochs_per_round * self.config.keep

@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rfbench.errors import InputError
-from rfbench_algorithms.weighted_fit import Images, WeightedFit, WeightedFitConfig, best_weights
+from rfbench_algorithms.weighted_fit import Images, WeightedFit, WeightedFitConfig, best_weights, of_each
 
 
 class RWRConfig(WeightedFitConfig):
@@ -102,12 +102,9 @@ class RWR(WeightedFit):
         rewards, config = images.rewards.double(), self.config
         if config.weights == "uniform":
             return torch.ones_like(rewards)
-        weights = torch.empty_like(rewards)
         groups = torch.zeros_like(images.groups) if config.over == "round" else images.groups
-        for group in groups.unique():
-            members = groups == group
-            if config.weights == "sparse":
-                weights[members] = sparse_weights(rewards[members], config.percentile)
-            else:
-                weights[members] = softmax_weights(rewards[members], config.inverse_temperature, config.standardise)
-        return weights
+        if config.weights == "sparse":
+            return of_each(groups, rewards, lambda those: sparse_weights(those, config.percentile))
+        return of_each(
+            groups, rewards, lambda those: softmax_weights(those, config.inverse_temperature, config.standardise)
+        )

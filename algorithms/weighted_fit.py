@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,15 @@ def best_weights(rewards: Tensor, count: int) -> Tensor:
     """Weights ``(n,)`` with mean 1: equal for the ``count`` best, 0 for the others. Of tied rewards the first count."""
     weights = torch.zeros_like(rewards)
     weights[rewards.argsort(descending=True, stable=True)[:count]] = len(rewards) / count
+    return weights
+
+
+def of_each(groups: Tensor, rewards: Tensor, weigh: Callable[[Tensor], Tensor]) -> Tensor:
+    """``(n,)`` what ``weigh`` makes of ``rewards`` ``(n,)`` where those of each of the ``groups`` ``(n,)`` compete."""
+    weights = torch.empty_like(rewards)
+    for group in groups.unique():
+        members = groups == group
+        weights[members] = weigh(rewards[members])
     return weights
 
 

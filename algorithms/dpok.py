@@ -27,6 +27,7 @@ from rfbench.core.algorithm import Algorithm, Cost
 from rfbench.core.learner import Learner, Pairs
 from rfbench.core.rollout import Rollout
 from rfbench.suite.settings import Settings, search
+from rfbench_algorithms.policy_gradient import ClipRange
 from rfbench_algorithms.replay import Transitions, newest
 from rfbench_algorithms.value import CrossFittedValue, baseline_quality, unseen
 
@@ -41,12 +42,7 @@ class DPOKConfig(Settings):
         description="w_kl, per squared unit of guided noise, mean over dimensions",
         json_schema_extra=search(1e-3, 10),
     )
-    clip_range: float = Field(
-        1e-4,
-        gt=0,
-        description="c of the ratio; to first order in nats per latent dimension",
-        json_schema_extra=search(1e-4, 1e-2),
-    )
+    clip_range: ClipRange = 1e-4
     replay_size: int = Field(1000, ge=1, description="transitions kept, the most recent")
     updates_per_epoch: int = Field(5, ge=1, description="optimiser steps of the policy per epoch")
     batch_size: int = Field(64, ge=1, description="transitions drawn for each of them")

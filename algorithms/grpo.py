@@ -29,6 +29,7 @@ from rfbench_algorithms.policy_gradient import (
     Losses,
     PolicyGradient,
     PolicyGradientConfig,
+    SharedUpdates,
     Whose,
     clipped_surrogate,
 )
@@ -39,11 +40,7 @@ ROUNDING = 1e-8  # an advantage of this size is 0: the mean of equal rewards may
 class GRPOConfig(PolicyGradientConfig):
     """Settings of GRPO."""
 
-    advantage: Whose = Field(
-        "group-mean",
-        description="whose mean and std; group-mean: the prompt's mean with the batch's std; group-centred and "
-        "leave-one-out: the mean of the prompt's images, or of its others, without a std",
-    )
+    advantage: Whose = "group-mean"
     smallest_std: float = Field(1e-4, ge=0, description="added to a standard deviation that rewards are divided by")
     kl_weight: float = Field(
         0.04,
@@ -54,12 +51,7 @@ class GRPOConfig(PolicyGradientConfig):
     drop_zero_advantages: bool = Field(
         True, description="leave out images that are as good as their prompt's mean; they cost no network call"
     )
-    updates_per_epoch: int = Field(
-        2,
-        ge=1,
-        description="optimiser steps per epoch, each on its share of the images",
-        json_schema_extra=search(1, 4),
-    )
+    updates_per_epoch: SharedUpdates = 2
 
 
 class GRPO(PolicyGradient):

@@ -11,7 +11,7 @@ of which the loss is the mean, and beside it what a member of the family adds.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -24,33 +24,39 @@ from rfbench.errors import InputError
 from rfbench.suite.settings import Settings, search
 from rfbench_algorithms.advantages import PromptBuffers, advantages
 
-Whose = Literal["per-prompt", "group", "group-mean", "group-centred", "leave-one-out", "batch"]
+ClipRange = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="c of the ratio; to first order in nats per latent dimension",
+        json_schema_extra=search(1e-4, 1e-2),
+    ),
+]
+Whose = Annotated[
+    Literal["per-prompt", "group", "group-mean", "group-centred", "leave-one-out", "batch"],
+    Field(
+        description="whose mean and std; group-mean: the prompt's mean with the batch's std; group-centred and "
+        "leave-one-out: the mean of the prompt's images, or of its others, without a std"
+    ),
+]
+SharedUpdates = Annotated[
+    int,
+    Field(
+        ge=1, description="optimiser steps per epoch, each on its share of the images", json_schema_extra=search(1, 4)
+    ),
+]
 OF_GROUPS = ("group", "group-mean", "group-centred", "leave-one-out")  # advantages that need two images of a prompt
 
 
 class PolicyGradientConfig(Settings):
     """What the settings of `PolicyGradient` have in common."""
 
-    clip_range: float = Field(
-        1e-4,
-        gt=0,
-        description="c of the ratio; to first order in nats per latent dimension",
-        json_schema_extra=search(1e-4, 1e-2),
-    )
-    advantage: Whose = Field(
-        "per-prompt",
-        description="whose mean and std; group-mean: the prompt's mean with the batch's std; group-centred and "
-        "leave-one-out: the mean of the prompt's images, or of its others, without a std",
-    )
+    clip_range: ClipRange = 1e-4
+    advantage: Whose = "per-prompt"
     advantage_clip: float = Field(5.0, gt=0, description="a, in standard deviations of the reward")
     buffer_size: int = Field(32, ge=2, description="rewards kept for each prompt")
     min_count: int = Field(16, ge=2, description="rewards that a buffer must hold before its statistics are used")
-    updates_per_epoch: int = Field(
-        1,
-        ge=1,
-        description="optimiser steps per epoch, each on its share of the images",
-        json_schema_extra=search(1, 4),
-    )
+    updates_per_epoch: SharedUpdates = 1
 
 
 class Losses(NamedTuple):

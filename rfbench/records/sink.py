@@ -11,6 +11,9 @@ class Sink:
     """Told of a run's records as they are made; a subclass fills in what it wants to hear.
 
     A run that is resumed tells what is new: what came before is in its folder.
+
+    A user's sink stops a run by ``KeyboardInterrupt`` alone, as Ctrl-C does. After an ``Exception`` the run goes on
+    without that sink; ``sys.exit`` fails the run, as it does anywhere in one.
     """
 
     def on_epoch(self, record: EpochRecord) -> None:
@@ -45,8 +48,13 @@ class Harmless(Sink):
         try:
             call(self._sink)
         except Exception as error:
-            self._note(
-                f"the sink {type(self._sink).__name__} failed ({type(error).__name__}: {error}); the run goes on "
-                "without it, and its numbers are in metrics.jsonl and evals.jsonl"
-            )
+            self._note(left_out(f"sink {type(self._sink).__name__}", error))
             self._sink = None
+
+
+def left_out(what: str, error: Exception) -> str:
+    """What is said where something that only hears of a run has failed."""
+    return (
+        f"the {what} failed ({type(error).__name__}: {error}); the run goes on without it, and its numbers are in "
+        "metrics.jsonl and evals.jsonl"
+    )

@@ -15,7 +15,7 @@ from typing import Any
 from rfbench.core.processes import Processes
 from rfbench.planning.plan import Plan
 from rfbench.records.format import EpochRecord, EvaluationRecord
-from rfbench.records.sink import Sink
+from rfbench.records.sink import Sink, left_out
 from rfbench.running.folder import RECORDS, RunFolder
 
 
@@ -58,10 +58,7 @@ class Trackers(Sink):
             yield
         except Exception as error:  # whatever its server, its process or its disk does
             self._started.remove(tracker)
-            self._note(
-                f"the tracker {tracker.name} failed ({type(error).__name__}: {error}); the run goes on without it, and "
-                "its numbers are in metrics.jsonl and evals.jsonl"
-            )
+            self._note(left_out(f"tracker {tracker.name}", error))
 
 
 @contextmanager

@@ -67,9 +67,11 @@ def export_weights(
     if out is not None:
         weights.require_new(out)
     RunFolder(run, writer=False).require_run()
-    held = RunFolder(run, writer=out is None)  # so that nothing else writes there meanwhile
+    source = RunFolder(run, writer=out is None)  # an export into the run's folder keeps other writers out
     with working(f"writing what {run} trained"):
-        policy, _ = weights.load_policy(run, torch.device("cpu"))
-        folder = weights.save(policy, run, format.value) if out is None else weights.export(policy, out, format.value)
-    del held
+        policy, _ = weights.load_policy(source.path, torch.device("cpu"))
+        if out is None:
+            folder = weights.save(policy, source.path, format.value)
+        else:
+            folder = weights.export(policy, out, format.value)
     console.print(f"wrote {folder}", markup=False, highlight=False, soft_wrap=True)

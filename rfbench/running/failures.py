@@ -49,9 +49,9 @@ def loading(suite: Suite, meter: Meter) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Around the writing of files into ``folder``: if the disk does not take them, all are removed.
+    """Around the writing of files into ``folder``, inside of ``whole_folder``, which removes what is there of them.
 
-    The ``ExhaustedError`` names the file that failed.
+    Where the disk does not take them, an ``ExhaustedError`` names the file that failed.
     """
     try:
         yield
@@ -62,9 +62,7 @@ def writing(folder: Path) -> Iterator[None]:
             raise
         written = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
         failed = written[-1] if written else folder
-        explained = _disk_error(failed, error)
-        shutil.rmtree(folder, ignore_errors=True)
-        raise explained from error
+        raise _disk_error(failed, error) from error
 
 
 def _memory_advice(suite: Suite) -> list[str]:

@@ -156,12 +156,10 @@ def test_a_broken_record_is_told_and_overwrite_starts_over(
     for arguments in (again, [*again, "--resume"], ["evaluate", finished_run], sample, export):
         assert rfbench(*arguments) == 2, arguments
         said = " ".join(capsys.readouterr().err.split())
-        assert str(finished_run / "run.json") in said.replace(" ", "") or "run.json" in said
+        assert str(finished_run / "run.json") in said.replace(" ", "")  # lines are broken anywhere
         assert "--overwrite" in said
-    jobs = make_jobs(
-        ["optimum-gaussian"], ["prdp"], [0], finished_run.parents[2], overrides=SHORT
-    )  # the sweep itself goes on
-    assert not jobs[0].finished
+    (job,) = make_jobs(["optimum-gaussian"], ["prdp"], [0], finished_run.parents[2], overrides=SHORT)
+    assert not job.finished  # and a sweep goes on
     assert rfbench(*again, "--overwrite") == 0
     assert RunFolder(finished_run, writer=False).require_run().status == "finished"
 

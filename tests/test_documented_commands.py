@@ -48,6 +48,18 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def script(arguments: list[str]) -> str:
+    """The text of what ``python`` is given to run: a file, a module, or a package."""
+    if arguments[0] != "-m":
+        return (ROOT / arguments[0]).read_text(encoding="utf-8")
+    found = importlib.util.find_spec(arguments[1])
+    if found and found.submodule_search_locations:
+        found = importlib.util.find_spec(f"{arguments[1]}.__main__")
+    assert found, arguments
+    assert found.origin, arguments
+    return Path(found.origin).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_command_has_the_options_that_it_is_shown_with(
     page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -60,10 +72,9 @@ def test_every_command_has_the_options_that_it_is_shown_with(
         elif "rfbench" in arguments:  # torchrun ... -m rfbench ...
             after = arguments[arguments.index("rfbench") + 1 :]
             assert rfbench(*after, "--help") == 0, (arguments, said(capsys))
-        elif arguments[0] == "-m":
-            assert importlib.util.find_spec(arguments[1]), arguments
         elif command == "python":
-            assert (ROOT / arguments[0]).is_file(), arguments
+            options = [word for word in arguments if word.startswith("--")]
+            assert [option for option in options if f'"{option}"' not in script(arguments)] == [], arguments
         else:
             assert command in MADE
 

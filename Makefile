@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/rfbench sweep prdp ddpo --suite tiny-shapes --seeds 0 --set name=demo --set epochs=4
+	$(BIN)/rfbench sweep prdp ddpo --suite tiny-shapes --seeds 0 --set name=demo --set epochs=3
 	$(BIN)/rfbench compare results/demo
 
 test: lint

@@ -10,11 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rfbench.cli.app import commands
+
 ROOT = Path(__file__).parents[1]
 FIRST = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
 PAGES = [*FIRST, *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCK = re.compile(r"^( *)```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`(rfbench [^`]+)`")
+NAMES = "|".join(str(one.name) for one in [*commands.registered_commands, *commands.registered_groups])
+OUTSIDE = re.compile(
+    rf"^ *(?:\$ )?(?:\w+=\S+ )*((?:rfbench (?:{NAMES})\b|python3? (?:-m |\S+\.py\b)|torchrun ).*)", re.MULTILINE
+)
 RECORDER = """#!{python}
 import json, os, sys
 with open(os.environ["RECORDED"], "a") as file:
@@ -40,6 +46,11 @@ def in_blocks(page: Path, folder: Path) -> list[list[str]]:
         script = re.sub(r"<(\w+)>", r"\1", block)  # a placeholder is no redirection
         subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=environment, check=True)
     return [json.loads(line) for line in record.read_text().splitlines()]
+
+
+def outside_blocks(text: str) -> list[str]:
+    """Lines that are commands, and that no test would see: indented, or in a block of another language or of none."""
+    return OUTSIDE.findall(BLOCK.sub("", text))
 
 
 def in_sentences(page: Path) -> list[str]:

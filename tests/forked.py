@@ -34,9 +34,7 @@ def on_processes(
     count: int, function: Callable[..., Any], *arguments: Any, seconds: float = 600
 ) -> list[Result | None]:
     """What ``function(rank, *arguments)`` gave on each of ``count`` processes; None of one that had to be ended."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     pipes = [SERVER.Pipe(duplex=False) for _ in range(count)]
     processes = [
         SERVER.Process(target=_process, args=(rank, count, port, sender, function, arguments))
@@ -52,6 +50,20 @@ def on_processes(
     return results
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def launched(rank: int, count: int, port: int) -> dict[str, str]:
+    """The environment that torchrun gives to one of ``count`` processes on a node."""
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
+    return {name: str(value) for name, value in numbers.items()} | {"MASTER_ADDR": "127.0.0.1"}
+
+
 def _received(receiver: Any, seconds: float) -> Result | None:
     with suppress(EOFError):
         return receiver.recv() if receiver.poll(seconds) else None
@@ -61,8 +73,7 @@ def _received(receiver: Any, seconds: float) -> Result | None:
 def _process(
     rank: int, count: int, port: int, sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
-    launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in launched.items()}, MASTER_ADDR="127.0.0.1")
+    os.environ.update(launched(rank, count, port))
     AcceleratorState._reset_state(reset_partial_state=True)
     try:
         sender.send(("returned", function(rank, *arguments)))

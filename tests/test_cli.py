@@ -19,7 +19,7 @@ from tests.commands import rfbench
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["doctor", "-h"], ["compare", "--help"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    """It answers within half a second: no torch, no suite, no table of results."""
+    """No torch, no suite, no table of results: that is why help answers at once."""
     heavy = {"torch", "numpy", "polars", "rfbench.suite.suite"}
     code = f"import sys, rfbench.cli as c; c.exit_code({arguments}); print({heavy} & set(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

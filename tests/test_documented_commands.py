@@ -11,11 +11,33 @@ import pytest
 
 from rfbench.cli import exit_code
 from tests.commands import rfbench, said
-from tests.documented import PAGES, ROOT, in_blocks, in_sentences
+from tests.documented import PAGES, ROOT, in_blocks, in_sentences, outside_blocks
 
 PLACEHOLDERS = {"SUITE": "tiny-shapes", "A": "prdp", "N": "2", "RUN": "results/tiny-shapes/prdp/seed-0"}
 # No longer than it must be to have trained once; a study tells what it would run.
-SHORTER = {"run": ["--set", "epochs=1"], "sweep": ["--dry-run"], "tune": ["--dry-run"]}
+SHORTER = {
+    "run": ["--set", "epochs=1", "--set", "evaluation.sets.seen.num_prompts=2"],
+    "sweep": ["--dry-run"],
+    "tune": ["--dry-run"],
+}
+LEAST = {  # commands in the blocks of a page: none of them is passed over
+    "README.md": 12,
+    "benchmarks/README.md": 11,
+    "docs/algorithms/ddpo.md": 1,
+    "docs/algorithms/dpok.md": 1,
+    "docs/algorithms/forward-process.md": 2,
+    "docs/algorithms/grpo.md": 2,
+    "docs/algorithms/prdp.md": 1,
+    "docs/algorithms/rwr.md": 3,
+    "docs/causes.md": 2,
+    "docs/cluster.md": 4,
+    "docs/faults.md": 3,
+    "docs/first-algorithm.md": 5,
+    "docs/gaussian.md": 3,
+    "docs/models.md": 7,
+    "docs/rewards.md": 2,
+    "docs/suites.md": 6,
+}
 # Other tests run these: on files of the published format, which are not at hand here, or on an installed scaffold.
 ELSEWHERE = re.compile(r"large-hpsv2|kohya|^fetch|^reward convert|^export|my-method")
 # CI makes these; the package's own tests install a scaffold.
@@ -26,22 +48,63 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def script(arguments: list[str]) -> str:
+    """The text of what ``python`` is given to run: a file, a module, or a package."""
+    if arguments[0] != "-m":
+        return (ROOT / arguments[0]).read_text(encoding="utf-8")
+    found = importlib.util.find_spec(arguments[1])
+    if found and found.submodule_search_locations:
+        found = importlib.util.find_spec(f"{arguments[1]}.__main__")
+    assert found, arguments
+    assert found.origin, arguments
+    return Path(found.origin).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_command_has_the_options_that_it_is_shown_with(
     page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for command, *arguments in in_blocks(page, tmp_path):
+    shown = in_blocks(page, tmp_path)
+    assert len(shown) >= LEAST.get(name(page), 0), shown
+    for command, *arguments in shown:
         if command == "rfbench":
             assert rfbench(*arguments, "--help") == 0, (arguments, said(capsys))
         elif "rfbench" in arguments:  # torchrun ... -m rfbench ...
             after = arguments[arguments.index("rfbench") + 1 :]
             assert rfbench(*after, "--help") == 0, (arguments, said(capsys))
-        elif arguments[0] == "-m":
-            assert importlib.util.find_spec(arguments[1]), arguments
         elif command == "python":
-            assert (ROOT / arguments[0]).is_file(), arguments
+            options = [word for word in arguments if word.startswith("--")]
+            assert [option for option in options if f'"{option}"' not in script(arguments)] == [], arguments
         else:
             assert command in MADE
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_command_stands_outside_of_a_block_that_is_read(page: Path) -> None:
+    assert outside_blocks(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "    rfbench run prdp --suite small-shapes",
+        "```\nrfbench reward check hpsv2\n```",
+        "```console\n$ rfbench list\n```",
+        "    python -m rfbench_benchmarks.pages.tables",
+        "    CUDA_VISIBLE_DEVICES=0 python -m rfbench_benchmarks.pages.tables",
+        "    python benchmarks/gpu/run.py --minutes 5",
+        "    torchrun --nproc-per-node 8 -m rfbench run prdp",
+    ],
+)
+def test_a_command_outside_of_a_block_is_found(line: str) -> None:
+    text = "rfbench runs this.\n\n```bash\nrfbench list\n```\n\nrfbench lists that.\n\n"
+    assert outside_blocks(text) == []
+    assert len(outside_blocks(text + line)) == 1
+
+
+def test_every_page_with_a_block_is_counted() -> None:
+    with_blocks = {name(page) for page in PAGES if "```bash" in page.read_text(encoding="utf-8")}
+    assert with_blocks == LEAST.keys()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

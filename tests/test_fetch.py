@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from rfbench.cli import exit_code
 from rfbench.hub.fetch import download, explain, size_up
 from rfbench.hub.sources import Need, Source
 from tests.commands import said
+from tests.forked import free_port
 from tests.hub import COMMIT, Hub
 
 
@@ -137,9 +137,7 @@ def test_wrong_names(
 def test_an_unreachable_hub_is_named(
     here: Path, files: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
+    endpoint = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     assert fetch(*files) == 1
     assert f"the connection to the hub at {endpoint} failed" in said(capsys)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rfbench.files import sha256
 from tests.commands import SETS, rfbench, said
+from tests.program import IT_RAN, Program
 
 ROOT = Path(__file__).parent.parent
 TRUSTED = {("rfbench/rewards/weights.py", "_trusted")}  # `reward convert --trust`, which asks for it
@@ -43,11 +43,6 @@ def test_every_loader_takes_data_alone() -> None:
     assert len([call for call in found if call[2] == "torch.load"]) >= 4  # it does look
 
 
-class Program:
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, ("it-ran",)
-
-
 @pytest.mark.parametrize("command", ["run", "evaluate", "export", "sample"])
 def test_a_program_in_a_checkpoint_with_right_checksums(
     command: str,
@@ -74,4 +69,4 @@ def test_a_program_in_a_checkpoint_with_right_checksums(
     }
     assert rfbench(*commands[command]) == 1
     assert "state.pt" in said(capsys)
-    assert not (tmp_path / "it-ran").exists()
+    assert not (tmp_path / IT_RAN).exists()

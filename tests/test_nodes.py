@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,17 +18,14 @@ from rfbench.running.trainer import train
 from rfbench.suite.loading import load_suite
 from rfbench.suite.suite import Suite
 from tests import tiny
-from tests.forked import on_processes
+from tests.forked import free_port, on_processes
 from tests.test_processes import arguments, weights
 
 
 def agents(suite: Path, out: Path, *options: str) -> list[subprocess.Popen[str]]:
     """One run by two of torchrun's agents with a process each, as on two nodes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-    launch += ["--master-addr", "127.0.0.1", "--master-port", port]
+    launch += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
     run = ["-m", "rfbench", *arguments(suite, out, *options)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return [

@@ -22,18 +22,13 @@ from rfbench.sweeps.jobs import make_jobs
 from tests.commands import SETS, SHORT, rfbench
 
 
-@pytest.fixture
-def run(finished_run: Path) -> Path:
-    return finished_run
-
-
 def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("where", ["mine", "results", "run", "file", "link", "."])
 def test_an_export_touches_nothing_that_is_there(
-    where: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    where: str, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
@@ -41,30 +36,32 @@ def test_an_export_touches_nothing_that_is_there(
     (tmp_path / "file").write_text("more of it")
     (tmp_path / "link").symlink_to("nowhere")
     before = _files(tmp_path)
-    assert rfbench("export", run, "--out", run if where == "run" else where) == 2
+    assert rfbench("export", finished_run, "--out", finished_run if where == "run" else where) == 2
     assert "exists already, and is left as it is" in " ".join(capsys.readouterr().err.split())
     assert _files(tmp_path) == before
 
 
-def test_an_export_to_a_new_folder_and_to_the_runs_own(run: Path, tmp_path: Path) -> None:
-    assert rfbench("export", run, "--out", tmp_path / "new" / "weights") == 0
-    (run / "weights" / "weights.safetensors").write_bytes(b"old")
-    assert rfbench("export", run) == 0
-    ours, theirs = (load_file(folder / "weights.safetensors") for folder in (run / "weights", tmp_path / "new/weights"))
+def test_an_export_to_a_new_folder_and_to_the_runs_own(finished_run: Path, tmp_path: Path) -> None:
+    assert rfbench("export", finished_run, "--out", tmp_path / "new" / "weights") == 0
+    (finished_run / "weights" / "weights.safetensors").write_bytes(b"old")
+    assert rfbench("export", finished_run) == 0
+    ours, theirs = (
+        load_file(folder / "weights.safetensors") for folder in (finished_run / "weights", tmp_path / "new/weights")
+    )
     assert torch.equal(ours["shift"], theirs["shift"])
-    assert sorted(path.name for path in run.iterdir() if "weights" in path.name) == ["weights"]
+    assert sorted(path.name for path in finished_run.iterdir() if "weights" in path.name) == ["weights"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["weights"]
 
 
-def test_a_full_disk_leaves_the_weights_that_are_there(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_weights_that_are_there(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Model, folder: Path, adapter: str | None) -> None:
         (folder / "weights.safetensors").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device", str(folder / "weights.safetensors"))
 
-    before = _files(run)
+    before = _files(finished_run)
     monkeypatch.setattr(Model, "save_trained", full)
-    assert rfbench("export", run) == 1
-    assert _files(run) == before
+    assert rfbench("export", finished_run) == 1
+    assert _files(finished_run) == before
 
 
 def test_torch_saves_word_for_a_full_disk_is_known(tmp_path: Path) -> None:
@@ -150,21 +147,21 @@ BROKEN = {
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_a_broken_record_is_told_and_overwrite_starts_over(
-    content: bytes, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: bytes, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run / "run.json").write_bytes(content)
-    again = ["run", "prdp", "--suite", "optimum-gaussian", "--out", run.parents[2], *SETS]
-    sample = ["sample", run, "--prompt", "a point at 0 degrees", "--out", tmp_path / "x"]
-    export = ["export", run, "--out", tmp_path / "y"]
-    for arguments in (again, [*again, "--resume"], ["evaluate", run], sample, export):
+    (finished_run / "run.json").write_bytes(content)
+    again = ["run", "prdp", "--suite", "optimum-gaussian", "--out", finished_run.parents[2], *SETS]
+    sample = ["sample", finished_run, "--prompt", "a point at 0 degrees", "--out", tmp_path / "x"]
+    export = ["export", finished_run, "--out", tmp_path / "y"]
+    for arguments in (again, [*again, "--resume"], ["evaluate", finished_run], sample, export):
         assert rfbench(*arguments) == 2, arguments
         said = " ".join(capsys.readouterr().err.split())
-        assert str(run / "run.json") in said.replace(" ", "") or "run.json" in said
+        assert str(finished_run / "run.json") in said.replace(" ", "")  # lines are broken anywhere
         assert "--overwrite" in said
-    jobs = make_jobs(["optimum-gaussian"], ["prdp"], [0], run.parents[2], overrides=SHORT)  # the sweep itself goes on
-    assert not jobs[0].finished
+    (job,) = make_jobs(["optimum-gaussian"], ["prdp"], [0], finished_run.parents[2], overrides=SHORT)
+    assert not job.finished  # and a sweep goes on
     assert rfbench(*again, "--overwrite") == 0
-    assert RunFolder(run, writer=False).require_run().status == "finished"
+    assert RunFolder(finished_run, writer=False).require_run().status == "finished"
 
 
 @pytest.fixture
@@ -185,13 +182,13 @@ def paths(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("where", ["a file", "below a file", "too long", "a loop", "no disk", "a device"])
 def test_out_that_cannot_be_written(
-    where: str, paths: dict[str, Path], run: Path, capsys: pytest.CaptureFixture[str]
+    where: str, paths: dict[str, Path], finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = paths[where]
     commands: list[list[str | Path]] = [
         ["run", "prdp", "--suite", "optimum-gaussian", *SETS],
-        ["sample", run, "--prompt", "a point at 0 degrees"],
-        ["export", run],
+        ["sample", finished_run, "--prompt", "a point at 0 degrees"],
+        ["export", finished_run],
         ["calibrate", "optimum-gaussian"],
     ]
     for command in commands:

@@ -111,7 +111,7 @@ def test_what_a_crash_leaves_of_a_removed_run_is_no_run(
     finished_run: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Else its record would call a finished_run finished whose files are gone."""
+    """Else a record would call a run finished whose files are gone."""
     remove_one, calls = folders.remove, 0
 
     def crash(path: Path) -> None:

@@ -1,11 +1,12 @@
 """The bare network's share of an epoch, algorithm by algorithm: what is left is not network.
 
-    python benchmarks/cost/share.py [--algorithms prdp ddpo dpok rwr] [--chunk-size auto] [--repeats 3]
+    python benchmarks/cost/share.py [--algorithms prdp ddpo dpok] [--chunk-size auto] [--repeats 3]
 
 On large-shapes, one thread. The bare network is the UNet alone, forward or forward and backward, on as many rows as the
 epoch's counters say, at the fastest of several batches; the epoch is sampling, reference and update, and beside it
 decoding and rewards. Bare calls and epochs take turns, and the ratio is of CPU time, so a machine that does other work
-disturbs both alike; the best of the repeats counts for each.
+disturbs both alike; the best of the repeats counts for each. RWR is not among the algorithms, since only the last epoch
+of its rounds has an update.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def share(label: str, overrides: list[str], repeats: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algorithms", nargs="+", default=["prdp", "ddpo", "dpok", "rwr"])
+    parser.add_argument("--algorithms", nargs="+", default=["prdp", "ddpo", "dpok"])
     parser.add_argument("--chunk-size", default="auto")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--set", dest="overrides", action="append", default=[])

@@ -33,7 +33,7 @@ COMMANDS = (
     ["new", "algorithm", "mine"],
     ["reward", "check", "gaussian-linear"],
     ["reward", "convert", "a.pt", "b.safetensors"],
-    ["tune", "prdp", "--suite", "optimum-gaussian", "--out", "out", "--dry-run"],
+    ["tune", "optimum-gaussian", "--algorithm", "prdp", "--trials", "2", "--out", "out", "--dry-run"],
 )
 FLAGS = (
     "--seed",
@@ -41,6 +41,8 @@ FLAGS = (
     "--out",
     "--plugin",
     "--suite",
+    "--algorithm",
+    "--trials",
     "--tier",
     "--images",
     "--device",

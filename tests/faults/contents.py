@@ -22,7 +22,7 @@ NOT_COMPARED = (".lock",)  # of no content
 def contents(folder: Path) -> dict[str, str]:
     """A line for each file of a folder: its name, and what is in it."""
     files = sorted(path for path in folder.rglob("*") if not path.is_dir() and path.name not in NOT_COMPARED)
-    return {str(path.relative_to(folder)): _content(path) for path in files}
+    return {str(path.relative_to(folder)): content(path) for path in files}
 
 
 def require_same(found: Path, expected: Path, but: str | None = None) -> None:
@@ -43,7 +43,8 @@ def require_same(found: Path, expected: Path, but: str | None = None) -> None:
         raise Broken(f"{', '.join(different)}: not what an undisturbed run leaves")
 
 
-def _content(path: Path) -> str:
+def content(path: Path) -> str:
+    """What is in a file: its records without seconds and dates, or the checksum of its bytes."""
     with suppress(ValueError):  # damaged: its bytes are compared
         return _meaning(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()

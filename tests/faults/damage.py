@@ -15,6 +15,7 @@ from tests.faults.commands import run
 from tests.faults.contents import contents, require_same
 from tests.faults.runs import Training
 from tests.faults.trial import Broken, Trial
+from tests.program import IT_RAN, Program
 from tests.runs import kill_at
 
 READERS = ("evaluate", "export", "sample", "compare", "watch")
@@ -46,8 +47,6 @@ def resume(trial: Trial) -> None:
     if result.code == 0:
         require_same(_without_strangers(folder, trial), runs.whole(trial, training), but="samples/")
         return
-    if result.code == 1 and "error" not in result.words and "failed" not in result.words:
-        raise Broken(f"no reason: {result.words[-300:]}")
     trial.done(training.command("out", "--overwrite"))  # the remedy that messages name
     require_same(_without_strangers(folder, trial), runs.whole(trial, training))
 
@@ -77,13 +76,6 @@ def _copy(finished: Path, out: Path, training: Training) -> Path:
     folder = out / "/".join(finished.parts[-3:])
     folder.parent.mkdir(parents=True)
     return Path(shutil.copytree(finished, folder))
-
-
-class _Marks:
-    """A pickle that runs code when it is loaded: it makes the file ``it-ran``."""
-
-    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
-        return os.mkdir, ("it-ran",)
 
 
 def _spoil(trial: Trial, folder: Path) -> None:
@@ -126,7 +118,7 @@ def _link_to_nowhere(trial: Trial, file: Path, numbers: random.Random) -> None:
 
 
 def _program(trial: Trial, file: Path, numbers: random.Random) -> None:
-    file.write_bytes(pickle.dumps(_Marks()))
+    file.write_bytes(pickle.dumps(Program()))
 
 
 def _of_another_run(trial: Trial, file: Path, numbers: random.Random) -> None:
@@ -157,7 +149,7 @@ DAMAGE: dict[str, Callable[[Trial, Path, random.Random], None]] = {
 
 
 def _require_harmless(trial: Trial) -> None:
-    if list(trial.folder.rglob("it-ran")):
+    if list(trial.folder.rglob(IT_RAN)):
         raise Broken("the code in a file was run")
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
-from pathlib import Path
 
 from tests.faults import runs
 from tests.faults.commands import Before
@@ -34,7 +32,7 @@ def limited_files(trial: Trial) -> None:
     trial.steps.append(f"files of {limit} bytes at most")
     failed = trial.rfbench(training.command("out"), files_up_to(limit))
     _require_said(failed.code, failed.words)
-    trial.done(training.command("out", *_more(trial.folder / "out")))
+    trial.done(runs.go_on(trial, training))
     require_same(training.folder(trial.folder / "out"), expected)
 
 
@@ -54,7 +52,7 @@ def full_disk(trial: Trial) -> None:
         if first.code != 0:
             _require_said(first.code, first.words)
             subprocess.run(["mount", "-o", f"remount,size={RESERVE}", str(out)], check=True)
-            trial.done(training.command("out", *_more(out)))
+            trial.done(runs.go_on(trial, training))
         require_same(training.folder(out), expected)
     finally:
         subprocess.run(["umount", str(out)], check=False)
@@ -65,10 +63,3 @@ def _require_said(code: int | None, said: str) -> None:
         raise Broken(f"the disk took no more, and the run says that it is finished: {said[-300:]}")
     if not any(words in said for words in ("could not be written", "disk is full", "larger than is allowed")):
         raise Broken(f"that the disk is full is not said: {said[-300:]}")
-
-
-def _more(out: Path) -> list[str]:
-    """``--resume`` where there is something to go on with."""
-    records = list(out.glob("*/*/seed-0/run.json"))
-    assert all(json.loads(file.read_bytes()) for file in records)
-    return ["--resume"] if records else []

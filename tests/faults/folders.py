@@ -22,7 +22,7 @@ def results(trial: Trial) -> None:
         finished = runs.whole(trial, runs.gaussian(label))
         shutil.copytree(finished, trial.folder / "out" / "optimum-gaussian" / label / "seed-0")
     victim = trial.folder / "out" / "optimum-gaussian" / numbers.choice(["prdp", "ddpo", "rwr"]) / "seed-0"
-    names = [numbers.choice(list(SPOILS)) for _ in range(numbers.randint(1, 2))]
+    names = numbers.sample(list(SPOILS), numbers.randint(1, 2))
     for name in names:
         if victim.is_dir():
             SPOILS[name](victim, numbers)
@@ -43,11 +43,11 @@ def _any_value(folder: Path, numbers: random.Random) -> None:
     file = numbers.choice([folder / "run.json", folder / "metrics.jsonl", folder / "evals.jsonl"])
     if not file.is_file():
         return
-    lines = file.read_text().split("\n") if file.suffix == ".jsonl" else [file.read_text()]
-    place = numbers.randrange(len(lines))
     try:
+        lines = file.read_text().split("\n") if file.suffix == ".jsonl" else [file.read_text()]
+        place = numbers.randrange(len(lines))
         record = json.loads(lines[place])
-    except ValueError:
+    except ValueError:  # spoilt before
         return
     table = record
     while True:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rfbench.records.format import RunRecord
 from tests.faults import runs
 from tests.faults.commands import Before, Result, Running, run
 from tests.faults.contents import require_same
 from tests.faults.moments import Length, counting_calls, moment
 from tests.faults.runs import Training
 from tests.faults.trial import Broken, Trial, require_proper
+from tests.forked import free_port, launched
 
-LAUNCHED = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}  # as torchrun does
 MOST_KILLS = 3  # of one run, before it may end
 
 
@@ -38,9 +36,9 @@ def kill_overwrite(trial: Trial) -> None:
     trial.done(former.command("out"))
     over = training.command("out", "--overwrite")
     if _kill(trial, over, length).code != 0:
-        (record,) = _records(trial.folder) or (None,)
+        (record,) = runs.records(trial.folder / "out") or (None,)
         begun = record is not None and record.suite["evaluation"]["seed"] == 0  # else the command is given again
-        trial.done(_go_on(trial, training) if begun else over)
+        trial.done(runs.go_on(trial, training) if begun else over)
     require_same(training.folder(trial.folder / "out"), expected)
 
 
@@ -95,8 +93,7 @@ def kill_one_of_two(trial: Trial) -> None:
     for rank, result in enumerate(results):
         require_proper(result, *([signal.SIGKILL] if rank in victims else []))
     if any(result.code != 0 for result in results):
-        more = ["--resume"] if _recorded(trial.folder) else []
-        for result in on_two(training.command("out", *more), trial.folder):
+        for result in on_two(runs.go_on(trial, training), trial.folder):
             if result.code != 0:
                 raise Broken(f"the resume on two: exit code {result.code}: {result.words[-300:]}")
     require_same(training.folder(trial.folder / "out"), expected)
@@ -124,13 +121,13 @@ def kill_sweep(trial: Trial) -> None:
 
 def on_two(arguments: Sequence[str], folder: Path, before: dict[int, Before] | None = None) -> list[Result]:
     """A command on two processes, as torchrun starts them; ``before`` is for one or both of them."""
-    port = str(_free_port())
+    port = free_port()
     running = [
         Running(
             arguments,
             folder,
             [before[rank]] if before and rank in before else [],
-            LAUNCHED | {"MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            launched(rank, 2, port),
         )
         for rank in (0, 1)
     ]
@@ -140,22 +137,9 @@ def on_two(arguments: Sequence[str], folder: Path, before: dict[int, Before] | N
 def _killed(trial: Trial, training: Training, length: Length, times: int) -> None:
     """The run, killed some times, and then to its end: with ``--resume`` where there is something to go on with."""
     for _ in range(times):
-        if _kill(trial, _go_on(trial, training), length).code == 0:
+        if _kill(trial, runs.go_on(trial, training), length).code == 0:
             return
-    trial.done(_go_on(trial, training))
-
-
-def _go_on(trial: Trial, training: Training) -> list[str]:
-    return training.command("out", *(["--resume"] if _recorded(trial.folder) else []))
-
-
-def _recorded(folder: Path) -> bool:
-    return bool(_records(folder))
-
-
-def _records(folder: Path) -> list[RunRecord]:
-    """The run's record, which must be whole, if it has one."""
-    return [RunRecord.model_validate_json(file.read_bytes()) for file in folder.glob("out/*/*/seed-0/run.json")]
+    trial.done(runs.go_on(trial, training))
 
 
 def _kill(trial: Trial, command: Sequence[str | Path], length: Length) -> Result:
@@ -223,10 +207,3 @@ def _working_folder(process: Path) -> Path | None:
     with suppress(OSError):  # it has ended, or is another user's
         return (process / "cwd").readlink()
     return None
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port

@@ -7,7 +7,7 @@ import time
 
 from tests.faults import runs
 from tests.faults.commands import Running
-from tests.faults.contents import require_same
+from tests.faults.contents import content, require_same
 from tests.faults.trial import Broken, Trial, require_proper
 
 REWARD = """
@@ -101,7 +101,7 @@ ALGORITHM_REFUSED = {
     "an exception": ("raise ZeroDivisionError('division by zero')", "ZeroDivisionError"),
     "sys.exit(0)": ("sys.exit(0)", "sys.exit(0)"),
 }
-LAST_CALL = 6  # of a run's three epochs and two evaluations
+LAST_CALL = 6  # of a run's three epochs and three evaluations
 
 
 def refused(trial: Trial) -> None:
@@ -118,8 +118,8 @@ def refused(trial: Trial) -> None:
         raise Broken(f"it was taken for good: {result.words[-300:]}")
     if word not in result.said:
         raise Broken(f"{word!r} is not said: {result.words[-400:]}")
-    (record,) = (trial.folder / "out").glob("*/*/seed-0/run.json")
-    if '"status": "failed"' not in record.read_text():
+    (record,) = runs.records(trial.folder / "out")
+    if record.status != "failed":
         raise Broken("the record does not say that the run failed")
 
 
@@ -134,9 +134,10 @@ def harmless(trial: Trial) -> None:
         raise Broken(f"exit code {result.code}: {result.words[-300:]}")
     expected = runs.whole(trial, training)
     found = training.folder(trial.folder / "out")
-    for file in ("metrics.jsonl", "weights"):
-        if file == "weights":
-            require_same(found / file, expected / file)
+    for file in ("metrics.jsonl", "evals.jsonl"):
+        if content(found / file).replace('"odd"', '"gaussian-linear"') != content(expected / file):
+            raise Broken(f"{file}: not what the world's own reward leaves")
+    require_same(found / "weights", expected / "weights")
 
 
 def hangs(trial: Trial) -> None:
@@ -154,8 +155,7 @@ def hangs(trial: Trial) -> None:
     running.send(trial.random.choice([signal.SIGINT, signal.SIGKILL]))
     require_proper(running.end(), signal.SIGKILL)
     (trial.folder / "odd.py").write_text(plugin.replace("time.sleep(10000)", "return scores"))
-    records = list((trial.folder / "out").glob("*/*/seed-0/run.json"))
-    if not records:
+    if not runs.records(trial.folder / "out"):
         return
     result = trial.rfbench([*trial.plugin_command(None, True), "--resume"])
     if result.code != 2 or "odd" not in result.words:  # other code is another reward: a resume refuses it

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from rfbench.records.format import RunRecord
 from tests import tiny
 from tests.faults.commands import Running, run
 from tests.faults.moments import Length, counting_calls
@@ -65,6 +66,16 @@ def any_training(trial: Trial, numbers: random.Random) -> Training:
     if numbers.random() < 0.9:
         return gaussian(numbers.choice(ALGORITHMS))
     return pictures(trial, numbers.choice(PICTURES))
+
+
+def records(out: Path) -> list[RunRecord]:
+    """Those of the runs under ``--out``, each of which must be whole."""
+    return [RunRecord.model_validate_json(file.read_bytes()) for file in out.glob("*/*/seed-0/run.json")]
+
+
+def go_on(trial: Trial, training: Training) -> list[str]:
+    """The run's command, with ``--resume`` where a record says that there is something to go on with."""
+    return training.command("out", *(["--resume"] if records(trial.folder / "out") else []))
 
 
 def whole(trial: Trial, training: Training) -> Path:

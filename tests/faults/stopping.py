@@ -22,8 +22,7 @@ def stop(trial: Trial) -> None:
     time.sleep(after)
     running.send(number)
     result = require_proper(running.end(), number)
-    records = list((trial.folder / "out").glob("*/*/seed-0/run.json"))
-    if records and '"status": "running"' in records[0].read_text():
+    if any(record.status == "running" for record in runs.records(trial.folder / "out")):
         raise Broken(f"the record says that it is running; it printed {result.words[-200:]}")
-    trial.done(training.command("out", *(["--resume"] if records else [])))
+    trial.done(runs.go_on(trial, training))
     require_same(training.folder(trial.folder / "out"), expected)

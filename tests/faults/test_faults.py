@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import campaign
+from tests.commands import rfbench, said
+from tests.faults import bad_input, campaign, plugins
 from tests.faults.campaign import Kind, Outcome, attempt, table
 from tests.faults.contents import require_same
 from tests.faults.trial import Broken, Trial
@@ -30,6 +31,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("kind", "seed"), SHORT)
 def test_rfbench_holds(kind: str, seed: int, folder: Path) -> None:
     assert attempt(kind, seed, folder).broke is None
+
+
+@pytest.mark.parametrize(("seed", "file"), [(0, "evals.jsonl"), (2, "metrics.jsonl")])
+def test_a_plugin_that_shifts_its_scores_is_not_harmless(
+    seed: int, file: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in an evaluation, which changes no weight, and once in an epoch."""
+    monkeypatch.setattr(plugins, "HARMLESS", {"shifted scores": "return scores + 1"})
+    broke = attempt("plugin-harmless", seed, folder).broke
+    assert broke is not None
+    assert f"{file}: not what the world's own reward leaves" in broke
+
+
+@pytest.mark.parametrize("command", bad_input.COMMANDS, ids=" ".join)
+def test_what_gets_nonsense_is_a_command_without_it(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Else every trial would be refused for its command, whatever the nonsense is."""
+    assert rfbench(*command, "--help") == 0, said(capsys)
 
 
 def _breaks(trial: Trial) -> None:

@@ -13,18 +13,9 @@ from rfbench.cli import exit_code
 from rfbench.errors import InputError
 from rfbench.hub import weights as hub
 from rfbench.rewards import weights
+from tests.program import Program
 
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.zeros(2)}
-
-
-class RunsCode:
-    """Unpickling it writes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self.path,)
 
 
 def same(found: dict[str, torch.Tensor]) -> bool:
@@ -42,14 +33,14 @@ def test_the_published_layouts_give_the_same_tensors(tmp_path: Path) -> None:
 
 
 def test_a_pickle_with_code_is_refused_and_never_run(tmp_path: Path) -> None:
-    file, touched = tmp_path / "model.pt", tmp_path / "touched"
-    torch.save({"state_dict": TENSORS, "extra": RunsCode(touched)}, file)
+    file, it_ran = tmp_path / "model.pt", tmp_path / "it-ran"
+    torch.save({"state_dict": TENSORS, "extra": Program(it_ran)}, file)
     with pytest.raises(InputError) as raised:
         weights.read(file)
     assert f"`rfbench reward convert {file} {tmp_path / 'model.safetensors'} --trust`" in str(raised.value)
     assert "loading that can run code" in str(raised.value)
     assert exit_code(["reward", "convert", str(file), str(tmp_path / "model.safetensors")]) == 2
-    assert not touched.exists()
+    assert not it_ran.exists()
 
 
 def test_convert_makes_a_numpy_scalar_harmless(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

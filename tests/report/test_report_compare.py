@@ -156,6 +156,17 @@ def test_other_hardware_settings_do_not_matter(tmp_path: Path) -> None:
     assert analyse([tmp_path]).table["seeds"].to_list() == [2, 2]
 
 
+@pytest.mark.parametrize("torn", ["prdp", "ddpo"])
+def test_a_run_whose_metrics_are_noise_has_no_equal_compute(torn: str, tmp_path: Path) -> None:
+    for seed in range(2):
+        write_run(tmp_path, "prdp", seed, forwards=40)
+        write_run(tmp_path, "ddpo", seed, curve=(1.0, 2.0, 2.5, 3.0, 3.5))
+    (tmp_path / "toy" / torn / "seed-0" / "metrics.jsonl").write_bytes(bytes(range(256)))
+    comparison = analyse([tmp_path])
+    assert comparison.pairs["equal_compute"].to_list() == [None, None]
+    assert "At equal compute" not in str(comparison.verdicts[0])
+
+
 def test_seconds_of_several_devices_are_named(tmp_path: Path) -> None:
     for seed, device in enumerate(("cpu", "NVIDIA H200")):
         write_run(tmp_path, "prdp", seed, device=device)

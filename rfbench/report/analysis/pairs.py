@@ -58,7 +58,7 @@ def _row(cell: Cell, a: list[Curve], b: list[Curve]) -> dict[str, float | None]:
     row = {"difference": found.estimate, "low": interval.low, "high": interval.high}
     row |= {"standard_error": found.standard_error, "freedom": found.freedom, "p": found.p_value}
     row |= {"probability": chance.estimate, "probability_low": chance.low, "probability_high": chance.high}
-    compute = min(float(np.mean([curve.compute[-1] for curve in runs])) for runs in (a, b))
+    compute = float(np.min([np.mean([curve.compute[-1] for curve in runs]) for runs in (a, b)]))  # NaN where one is
     if np.isnan(compute) or min(len(curve.epochs) for curve in (*a, *b)) < 2:
         return row
     equal = intervals.difference(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ PLACEHOLDERS = {"SUITE": "tiny-shapes", "A": "prdp", "N": "2", "RUN": "results/t
 # No longer than it must be to have trained once; a study tells what it would run.
 SHORTER = {
     "run": ["--set", "epochs=1", "--set", "evaluation.sets.seen.num_prompts=2"],
-    "sweep": ["--dry-run"],
+    "sweep": ["--dry-run", "--out", "swept"],
     "tune": ["--dry-run"],
 }
 LEAST = {  # commands in the blocks of a page: none of them is passed over
@@ -132,5 +134,8 @@ def test_every_command_on_the_embedded_worlds_runs(
             continue
         if "--plugin" in arguments:
             Path(arguments[arguments.index("--plugin") + 1]).write_text(blocks)
+        if arguments[0] == "new":  # in a process of its own, which knows no plugin of an earlier command
+            subprocess.run([sys.executable, "-m", "rfbench", *arguments], check=True)
+            continue
         code = exit_code([*arguments, *SHORTER.get(arguments[0], [])])
         assert code == 0, (arguments, said(capsys))

@@ -80,7 +80,7 @@ def test_calibrate_prints_the_ratio_of_every_reward(tmp_path: Path, capsys: pyte
     records = [json.loads(line) for line in written.read_text().splitlines()]
     (reward,) = (record for record in records if record["role"] == "training")
     assert f" {reward['std_between_prompts'] / reward['std_within_prompt']:.4g}" in printed
-    assert "between/within: std of a reward between prompts" in printed
+    assert "ratio: std of a reward between prompts" in printed
     per_prompt = torch.tensor(reward["per_prompt"])
     copies = reward["images"] / len(per_prompt)
     expected = max(0.0, float(per_prompt.var()) - reward["std_within_prompt"] ** 2 / copies) ** 0.5

@@ -100,10 +100,12 @@ def _deviations(deviations: list[Deviation]) -> Table:
 
 def _print_rows(rows: list[Row], title: str) -> None:
     with_paper = any(row.paper is not None for row in rows)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1)
+    )
     for heading in ("prompts", "measure"):
         table.add_column(heading, overflow="fold")
-    headings = ("images", "measured", *(("paper", "gap") if with_paper else ()), "±", "between/within")
+    headings = ("images", "measured", *(("paper", "gap") if with_paper else ()), "±", "ratio")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
@@ -113,7 +115,7 @@ def _print_rows(rows: list[Row], title: str) -> None:
     console.print(table)
     footnote = "±: the standard error of the mean over prompts" + ("; the paper does not state its own" * with_paper)
     console.print(footnote, style="dim", highlight=False)
-    spread = "between/within: std of a reward between prompts, over that between the images of one prompt"
+    spread = "ratio: std of a reward between prompts, over that between the images of one prompt"
     console.print(spread, style="dim", highlight=False)
 
 

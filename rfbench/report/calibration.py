@@ -9,6 +9,8 @@ from rfbench.records.format import EvaluationRecord
 from rfbench.report.analysis.paper import base_row
 from rfbench.suite.suite import Suite
 
+KL = ("kl", "kl_per_dimension")
+
 
 class Row(NamedTuple):
     """One measure on one evaluation set.
@@ -39,7 +41,7 @@ def _ratio(record: EvaluationRecord) -> float | None:
 
 
 def rows(records: Sequence[EvaluationRecord], suite: Suite) -> list[Row]:
-    """The calibration's table: numbers that the paper gives too, then the others."""
+    """The calibration's table: what the paper gives too, then the others; no KL, which is that of the base model itself."""
     paper = base_row(suite.paper.suite, suite.paper.reward) if suite.paper else {}
     table = [
         Row(
@@ -52,5 +54,6 @@ def rows(records: Sequence[EvaluationRecord], suite: Suite) -> list[Row]:
             _ratio(record),
         )
         for record in records
+        if record.measure not in KL
     ]
     return sorted(table, key=lambda row: row.paper is None)

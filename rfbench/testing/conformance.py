@@ -169,7 +169,8 @@ def _predicted_mean(run: Run, prompt: str, weights: str) -> Tensor:
 
 def _first_gradient(algorithm: str, overrides: Sequence[str]) -> Tensor:
     """The gradient that the first optimiser step is taken with, flat."""
-    run, found = _run(_plan(algorithm, overrides)), []
+    plan, found = _plan(algorithm, overrides), []
+    run = _run(plan)
     step = run.learner.step
 
     def note_then_step() -> None:
@@ -178,9 +179,12 @@ def _first_gradient(algorithm: str, overrides: Sequence[str]) -> Tensor:
         step()
 
     run.learner.step = note_then_step  # type: ignore[method-assign]
-    run.update(run.rollout(0))
-    assert math.isfinite(float(found[0].norm()))
-    return found[0]
+    for epoch in range(plan.suite.epochs):
+        run.update(run.rollout(epoch))
+        if found:  # an algorithm may collect images for a few epochs first
+            assert math.isfinite(float(found[0].norm()))
+            return found[0]
+    raise AssertionError(f"no optimiser step in {plan.suite.epochs} epochs")
 
 
 def _read(folder: Path) -> dict[str, Any]:

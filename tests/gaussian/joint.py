@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from rfbench.core.schedule import Schedule
+from rfbench.worlds.gaussian import world
 
 STD = 0.7
 BETA = 0.3  # reward units per nat
@@ -44,7 +45,7 @@ def trajectories(
     root = torch.cat([eye, torch.zeros(dimensions, steps * dimensions, dtype=torch.float64)], dim=1)
     levels, roots = [level], [root]
     for k in range(steps):
-        alpha_bar, weight = schedule.alpha_bar[k], schedule.noise_weight[k]
+        alpha_bar, weight = world.diffusion().alphas_cumprod[schedule.timesteps[k]], schedule.output_weight[k]
         zero, one = torch.zeros(dimensions, dtype=torch.float64), torch.ones(dimensions, dtype=torch.float64)
         slope = schedule.latent_weight[k] + weight * denoiser(one, zero, alpha_bar)[0] + gains[k]
         level = slope * level + weight * denoiser(zero, mean, alpha_bar) + offsets[k]

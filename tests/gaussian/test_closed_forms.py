@@ -21,14 +21,18 @@ def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(scope="module")
-def schedule() -> Schedule:
+@pytest.fixture(scope="module", params=["diffusion", "flow"])
+def schedule(request: pytest.FixtureRequest) -> Schedule:
+    if request.param == "flow":
+        return world.flow().chain(Sampler(kind="flow-sde", num_steps=STEPS))
     return world.diffusion().chain(Sampler(kind="ddim", num_steps=STEPS))
 
 
 @pytest.fixture(scope="module")
 def chain(schedule: Schedule) -> closed_forms.Chain:
-    return closed_forms.reference_chain(schedule, closed_forms.exact_noise(world.diffusion(), joint.STD))
+    flow = schedule.timesteps.is_floating_point()
+    exact = closed_forms.exact_velocity(joint.STD) if flow else closed_forms.exact_noise(world.diffusion(), joint.STD)
+    return closed_forms.reference_chain(schedule, exact)
 
 
 MEANS, DIRECTIONS = normal(2, DIMENSIONS, seed=0), normal(2, DIMENSIONS, seed=1)

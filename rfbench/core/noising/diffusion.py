@@ -58,6 +58,8 @@ class Diffusion(Process):
         alphas_cumprod = self.alphas_cumprod.double()
         final = 1.0 if sampler.kind == "ddpm" else self.final_alpha_cumprod
         alpha_bar = alphas_cumprod[timesteps]
+        if alpha_bar[0] == 0:
+            raise InputError(self._starts_in_noise(timesteps[0]))
         alpha_bar_next = torch.where(
             previous >= 0, alphas_cumprod[previous.clamp(min=0)], torch.tensor(final, dtype=torch.float64)
         )
@@ -102,6 +104,15 @@ class Diffusion(Process):
             return raw
         alpha_bar = self._alpha_bar(timesteps, latents)
         return alpha_bar.sqrt() * raw + (1 - alpha_bar).sqrt() * latents
+
+    def _starts_in_noise(self, timestep: Tensor) -> str:
+        last = int(torch.nonzero(self.alphas_cumprod > 0).max())
+        return (
+            f"the chain would start at timestep {int(timestep)}, where alpha_bar is 0 and the noise's share, sigma, 1: "
+            "from noise alone, of which predicted noise tells no image. The noisiest start that this model has is "
+            f"timestep {last}, sigma {float(self.noise_share(torch.tensor(last))):.4f}; a scheduler's file with "
+            'timestep_spacing "leading" starts below its last timestep'
+        )
 
     def _alpha_bar(self, timesteps: Tensor, like: Tensor) -> Tensor:
         return per_row(self.alphas_cumprod.to(like.device), timesteps, like)

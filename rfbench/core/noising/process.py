@@ -62,7 +62,7 @@ class Process(ABC):
         return latents
 
     def output_of(self, raw: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:
-        """The output, from what a network that was trained to say something else says of ``network_latents``."""
+        """The output, where the network was trained to say something else: ``raw``, of ``network_latents``."""
         return raw
 
     def initial_std(self, levels: Levels) -> Tensor:

@@ -1,4 +1,4 @@
-"""The analytic world in closed form: denoiser, chain, expected reward, KL and optimum. README.md derives them.
+"""The analytic world in closed form: denoisers, chain, expected reward, KL and optimum. README.md derives them.
 
 Everything here is a pure function of float64 tensors. KL and beta are in nats, summed over dimensions and steps.
 """
@@ -32,6 +32,21 @@ def exact_noise(process: Diffusion, std: float) -> Exact:
     def output(latents: Tensor, mean: Tensor, timesteps: Tensor) -> Tensor:
         alpha_bar = per_row(process.alphas_cumprod.to(latents.device), timesteps, latents)
         return posterior_noise(latents, mean, std, alpha_bar)
+
+    return output
+
+
+def posterior_velocity(latents: Tensor, mean: Tensor, std: float, share: Tensor) -> Tensor:
+    """E[eps - x_0 | x_s] for x_s = (1 - s) x_0 + s eps with x_0 ~ N(mean, std^2 I), as ``posterior_noise``."""
+    variance = ((1 - share) * std).square() + share.square()
+    return (share - (1 - share) * std**2) / variance * (latents - (1 - share) * mean) - mean
+
+
+def exact_velocity(std: float) -> Exact:
+    """The exact denoiser of a flow, for latents and means ``(m, dimensions)``."""
+
+    def output(latents: Tensor, mean: Tensor, timesteps: Tensor) -> Tensor:
+        return posterior_velocity(latents, mean, std, timesteps.to(latents.dtype)[:, None])
 
     return output
 

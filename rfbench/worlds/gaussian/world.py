@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rfbench.core.noising.diffusion import Diffusion
+from rfbench.core.noising.flow import Flow
 from rfbench.errors import InputError, did_you_mean
 
 DIMENSIONS = 2
@@ -41,3 +42,8 @@ def diffusion() -> Diffusion:
     levels = torch.arange(NUM_TIMESTEPS + 1, dtype=torch.float64) + 0.5
     alphas_cumprod = (levels * math.pi / 2 / (NUM_TIMESTEPS + 1)).cos().square()
     return Diffusion(alphas_cumprod[1:], final_alpha_cumprod=float(alphas_cumprod[0]))
+
+
+def flow() -> Flow:
+    """The same data as a rectified flow, from noise alone to the data themselves."""
+    return Flow()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -12,9 +13,12 @@ from torch import Tensor
 from rfbench.core.policy import Policy
 from rfbench.core.rollout import denoise
 from rfbench.errors import InputError
-from rfbench.planning.plan import make_outline
+from rfbench.planning.plan import make_outline, make_plan
+from rfbench.running.folder import RunFolder
+from rfbench.running.progress import Quiet
+from rfbench.running.trainer import train
 from rfbench.suite.loading import load_suite
-from rfbench.suite.suite import Finetune, Sampler
+from rfbench.suite.suite import Finetune, Sampler, TrainingSampler
 from rfbench.worlds.gaussian import closed_forms, world
 from rfbench.worlds.gaussian.model import Gaussian, GaussianConfig
 
@@ -168,3 +172,29 @@ def test_what_a_flow_world_cannot_do_is_named() -> None:
     suite = load_suite("optimum-gaussian", ["model.process=flow"])
     with pytest.raises(InputError, match=r"9 of 10 carry a gradient; use --set sampler\.kind=flow-sde"):
         make_outline(suite, "prdp", seed=0).open()
+
+
+@pytest.mark.parametrize(
+    ("label", "sampler"),
+    [
+        ("prdp", None),
+        ("dpok", None),
+        ("rwr", None),
+        ("crd", None),
+        ("dpo", None),
+        ("awm", {"kind": "ode"}),
+        ("nft", {"kind": "dance-sde", "noise_level": 0.5}),
+        ("grpo", {"window": {"size": 3}}),
+    ],
+)
+def test_every_kind_of_algorithm_trains_on_a_flow(label: str, sampler: dict[str, Any] | None, tmp_path: Path) -> None:
+    """On trajectories, in a window, on the forward process, with a sampler of its own; and starts at a ratio of 1."""
+    suite = load_suite("optimum-gaussian", ["model.process=flow", "sampler.kind=flow-sde", "epochs=1"])
+    settings = suite.settings_for(label)
+    own = TrainingSampler(**sampler) if sampler else None
+    settings = settings.model_copy(update={"sampler": own, "images_per_prompt": 16})
+    suite = suite.model_copy(update={"algorithms": {label: settings}})
+    folder = RunFolder(train(make_plan(suite, label, seed=0), tmp_path, Quiet()), writer=False)
+    record = folder.read("metrics")[0]
+    assert record.reward_mean == pytest.approx(1, abs=0.2)  # of 128 images with a standard deviation of 0.5
+    assert (record.start_error or 0.0) < 1e-6

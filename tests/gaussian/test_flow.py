@@ -198,3 +198,31 @@ def test_every_kind_of_algorithm_trains_on_a_flow(label: str, sampler: dict[str,
     record = folder.read("metrics")[0]
     assert record.reward_mean == pytest.approx(1, abs=0.2)  # of 128 images with a standard deviation of 0.5
     assert (record.start_error or 0.0) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "sampler.kind=euler",
+            r"sampler.kind is 'euler'.*; the samplers are ddpm, ddim, ode, flow-sde, dance-sde, cps",
+        ),
+        (
+            "sampler.kind=ode",
+            r"sampler.kind is 'ode', which leaves no step with noise, .*no KL to evaluate; use another",
+        ),
+        ("sampler.noise_level=0.5", r"sampler.noise_level is 0.5, but the noise of ddim is set by eta; leave it out"),
+    ],
+)
+def test_a_sampler_that_a_suite_cannot_have_is_named(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_outline(load_suite("optimum-gaussian", [override]), "prdp", seed=0)
+
+
+def test_another_kind_in_training_has_a_scale_of_its_own() -> None:
+    """The suite's eta is of its own sampler: an algorithm's flow-sde or ode neither needs nor trips over it."""
+    evaluated = Sampler(kind="ddim", eta=0.5, num_steps=10)
+    assert TrainingSampler(kind="ode").over(evaluated) == Sampler(kind="ode", num_steps=10)
+    assert TrainingSampler(num_steps=5).over(evaluated).eta == 0.5
+    noisy = Sampler(kind="flow-sde", noise_level=1.2, num_steps=10)
+    assert TrainingSampler(kind="cps").over(noisy).noise_level is None

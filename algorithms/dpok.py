@@ -8,10 +8,9 @@ ratio rho = exp(L_t(theta) - L_t(old)), L_t averaged over the latent dimensions,
 The clip is a plain clamp: outside of it the first term has no gradient, whatever the sign of the advantage. eps is the
 guided noise, or whatever else the network predicts, ``ref`` the frozen reference: since the two step means differ by
 output_weight_t (eps_theta - eps_ref), the second term is the step's KL without its weight output_weight_t^2 d /
-(2 sigma_t^2). V is fitted by least squares to the
-final reward r, and V of an image comes from a network that was not fitted to that image (``value.py``). Each epoch: the
-new transitions enter the replay, which keeps the most recent ones, V is fitted to it, and then the policy is updated on
-minibatches drawn uniformly from it.
+(2 sigma_t^2). V is fitted by least squares to the final reward r, and V of an image comes from a network that was not
+fitted to that image (``value.py``). Each epoch: the new transitions enter the replay, which keeps the most recent ones,
+V is fitted to it, and then the policy is updated on minibatches drawn uniformly from it.
 
 Of an epoch with more transitions than the replay holds, a uniform sample enters (published: its last denoising steps).
 """

@@ -8,9 +8,9 @@ error of the network's x_0 there stands for the image's log-prob (the ELBO's ter
 
 The division makes the noise levels count alike, as the official code of DiffusionNFT does (arXiv 2509.16117; 2602.04663
 calls it "adaptive"). a_t, b_t and how the network's output tells x_0 are the base model's; x_0 is the same quantity
-for all of them, so that the objectives carry over. Where a member writes eps_theta, it is that output:
-the noise, or whatever else the network predicts. Predictions are unguided, as published, unless ``guided`` asks for the
-suite's guidance.
+for all of them, so that the objectives carry over. Where a member writes eps_theta, it is that output: the noise, or
+whatever else the network predicts. Predictions are unguided, as published, unless ``guided`` asks for the suite's
+guidance.
 """
 
 from __future__ import annotations

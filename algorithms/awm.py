@@ -46,7 +46,7 @@ class AWMConfig(ForwardProcessConfig):
         6, ge=1, description="noise levels at which an image is judged, spread over the sampler's steps; null: all"
     )
     kl_weight: float = Field(
-        1e-3, ge=0, description="k, of the squared distance to the reference's predicted noise, a mean over dimensions"
+        1e-3, ge=0, description="k, of the squared distance to the reference's network output, a mean over dimensions"
     )
     old_decay_slope: float = Field(0.0, ge=0, description="0: old is the policy of the epoch's start")
 
@@ -71,7 +71,7 @@ class AWM(ForwardProcess):
         return advantages / self.config.advantage_clip
 
     def losses(self, at: Noised, judged: Tensor, predicted: Tensor, learner: Learner) -> Tensor:
-        share, weighting = learner.policy.noise_share(at.timesteps), self.config.weighting
+        share, weighting = learner.policy.process.noise_share(at.timesteps), self.config.weighting
         errors = matching_error(predicted, at.clean, share, weighting)
         old = errors.detach()  # before the epoch's first step the policy is the old one
         if self.other_networks():

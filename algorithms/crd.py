@@ -47,7 +47,7 @@ class CRDConfig(ForwardProcessConfig):
         json_schema_extra=search(0.1, 10.0),
     )
     kl_weight: float = Field(
-        0.1, ge=0, description="k, of the squared distance to the reference's predicted noise, a mean over dimensions"
+        0.1, ge=0, description="k, of the squared distance to the reference's network output, a mean over dimensions"
     )
     old_decay_slope: float = Field(0.005, ge=0, description="by how much the lag of the old policy grows every epoch")
     old_decay_max: float = Field(0.999, ge=0, lt=1, description="and up to where")

@@ -6,8 +6,9 @@ same noise levels and noise for both,
     loss = -log sigmoid( -(beta / 2) [ (e_w - e_w^ref) - (e_l - e_l^ref) ] ),
     e    = mean over dimensions of (eps_theta(x_t, t, c) - eps)^2
 
-averaged over prompts and noise levels. Prompts whose images all have one reward say nothing and are left out. Online,
-as in verl-omni, Flow-Factory and flow_grpo: the pairs are the policy's own of this epoch.
+averaged over prompts and noise levels; eps stands for the noise, or whatever else the base model's network predicts.
+Prompts whose images all have one reward say nothing and are left out. Online, as in verl-omni, Flow-Factory and
+flow_grpo: the pairs are the policy's own of this epoch.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class DPOConfig(DrawsConfig):
     beta: float = Field(
         2000.0,
         gt=0,
-        description="how sharply a difference of errors counts, per unit of squared noise",
+        description="how sharply a difference of errors counts, per squared unit of what the network predicts",
         json_schema_extra=search(100.0, 10000.0),
     )
 
@@ -79,12 +80,12 @@ class DPO(Algorithm):
     def _advance(self, learner: Learner, at: Noised) -> Tensor:
         """e - e^ref ``(m,)``."""
         policy = learner.policy
-        eps = policy.noise_given(at.latents, at.clean, at.timesteps)
+        target = policy.process.target_given(at.latents, at.clean, at.timesteps)
 
         def error(weights: str) -> Tensor:
             guided = self.config.guided
-            predicted = policy.predict_noise(at.latents, at.timesteps, at.condition, weights=weights, guided=guided)
-            return (predicted - eps).square().flatten(1).mean(1)
+            output = policy.predict(at.latents, at.timesteps, at.condition, weights=weights, guided=guided)
+            return (output - target).square().flatten(1).mean(1)
 
         with torch.no_grad():
             reference = error(REFERENCE)

@@ -6,11 +6,11 @@ ratio rho = exp(L_t(theta) - L_t(old)), L_t averaged over the latent dimensions,
     -w_r (r - V(x_t, c, t)) clip(rho, 1 - c, 1 + c)  +  w_kl mean over dimensions of (eps_theta - eps_ref)^2
 
 The clip is a plain clamp: outside of it the first term has no gradient, whatever the sign of the advantage. eps is the
-guided noise, ``ref`` the frozen reference: since the two step means differ by noise_weight_t (eps_theta - eps_ref), the
-second term is the step's KL without its weight noise_weight_t^2 d / (2 sigma_t^2). V is fitted by least squares to the
-final reward r, and V of an image comes from a network that was not fitted to that image (``value.py``). Each epoch: the
-new transitions enter the replay, which keeps the most recent ones, V is fitted to it, and then the policy is updated on
-minibatches drawn uniformly from it.
+guided noise, or whatever else the network predicts, ``ref`` the frozen reference: since the two step means differ by
+output_weight_t (eps_theta - eps_ref), the second term is the step's KL without its weight output_weight_t^2 d /
+(2 sigma_t^2). V is fitted by least squares to the final reward r, and V of an image comes from a network that was not
+fitted to that image (``value.py``). Each epoch: the new transitions enter the replay, which keeps the most recent ones,
+V is fitted to it, and then the policy is updated on minibatches drawn uniformly from it.
 
 Of an epoch with more transitions than the replay holds, a uniform sample enters (published: its last denoising steps).
 """
@@ -93,9 +93,9 @@ class DPOK(Algorithm):
                 batch = replay.take(drawn[where])
                 pairs = _pairs(batch, learner)
                 found = learner.predict(pairs, reference=True, fresh=batch.epochs == epoch)
-                assert found.reference_noise is not None
+                assert found.reference_output is not None
                 log_probs, old = found.log_probs, pairs.log_probs_old
-                noise_error = (found.noise - found.reference_noise).square().flatten(1).mean(1)
+                noise_error = (found.output - found.reference_output).square().flatten(1).mean(1)
                 advantages = all_advantages[drawn[where]].to(log_probs)
                 losses = dpok_loss(log_probs, old, advantages, noise_error, config)
                 learner.backward(losses.sum() / config.batch_size)

@@ -1,15 +1,16 @@
 """What the forward-process family shares: noised copies of an epoch's own images, and their errors in x_0.
 
-Its members need no trajectories. An image x_0 is noised to x_t = sqrt(ab_t) x_0 + sqrt(1 - ab_t) eps at a few noise
-levels t, and the error of the network's x_0 there stands for the image's log-prob (the ELBO's terms):
+Its members need no trajectories. An image x_0 is noised to x_t = a_t x_0 + b_t eps at a few noise levels t, and the
+error of the network's x_0 there stands for the image's log-prob (the ELBO's terms):
 
     e_theta(x_0, t, eps) = mean over dimensions of (x_0_theta(x_t, t, c) - x_0)^2 / w,
     w = mean over dimensions of |x_0_theta - x_0|, at least 1e-5 and without gradient
 
 The division makes the noise levels count alike, as the official code of DiffusionNFT does (arXiv 2509.16117; 2602.04663
-calls it "adaptive"). A flow model's x_0 is x_t - t v, an epsilon model's (x_t - sqrt(1 - ab_t) eps_theta) / sqrt(ab_t):
-the same quantity, so that the objectives carry over. Predictions are unguided, as published, unless ``guided`` asks for
-the suite's guidance.
+calls it "adaptive"). a_t, b_t and how the network's output tells x_0 are the base model's; x_0 is the same quantity
+for all of them, so that the objectives carry over. Where a member writes eps_theta, it is that output: the noise, or
+whatever else the network predicts. Predictions are unguided, as published, unless ``guided`` asks for the suite's
+guidance.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class ForwardProcessConfig(DrawsConfig):
         json_schema_extra=search(1, 4),
     )
     kl_weight: float = Field(
-        1e-4, ge=0, description="of the squared distance to the reference's predicted noise, a mean over dimensions"
+        1e-4, ge=0, description="of the squared distance to the reference's network output, a mean over dimensions"
     )
     old_decay_slope: float = Field(
         0.001, ge=0, description="by how much the lag of the old policy grows with every epoch: decay = slope x epoch"
@@ -164,7 +165,9 @@ class ForwardProcess(Algorithm):
     def _reference_distance(self, learner: Learner, at: Noised, predicted: Tensor) -> Tensor:
         with torch.no_grad():
             reference = self.predict(learner, at, REFERENCE)
-        ours, theirs = (learner.policy.noise_given(at.latents, clean, at.timesteps) for clean in (predicted, reference))
+        ours, theirs = (
+            learner.policy.process.target_given(at.latents, clean, at.timesteps) for clean in (predicted, reference)
+        )
         return (ours - theirs).square().flatten(1).mean(1)
 
 
@@ -187,7 +190,7 @@ def noised(
             generators = [learner.generator("noise", kind, rollout.epoch, draw, int(key)) for key in keys]
             noise = torch.stack([torch.randn(chunk.latents.shape[1:], generator=g) for g in generators])
             noise, at = noise.to(chunk.latents), timesteps[levels[:, draw]].to(learner.device)
-            latents = policy.add_noise(chunk.latents, noise, at)
+            latents = policy.process.add_noise(chunk.latents, noise, at)
             yield Noised(chunk.images, draw, chunk.latents, latents, at, chunk.condition)
 
 

@@ -125,7 +125,6 @@ class WeightedFit(Algorithm):
     def _fit(self, images: Images, weights: Tensor, epoch: int, learner: Learner) -> float:
         """The passes over the images that count; the mean of the weighted loss over the passes."""
         policy, config = learner.policy, self.config
-        num_timesteps = len(policy.model.noise_schedule.alphas_cumprod)
         counting = torch.nonzero(weights > 0).flatten()
         total_loss = 0.0
         for k in range(config.passes):
@@ -134,7 +133,7 @@ class WeightedFit(Algorithm):
                 for where in learner.split(len(batch)):
                     rows = batch.sort().values[where]
                     generators = [learner.generator("rwr", epoch, k, row) for row in rows.tolist()]
-                    timesteps = torch.stack([torch.randint(num_timesteps, (), generator=g) for g in generators])
+                    timesteps = torch.stack([policy.process.random_timestep(g) for g in generators])
                     noise = torch.stack([torch.randn(images.latents.shape[1:], generator=g) for g in generators])
                     losses = policy.denoising_loss(
                         images.latents[rows].to(learner.device),

@@ -37,6 +37,7 @@ LEAST = {  # commands in the blocks of a page: none of them is passed over
     "docs/first-algorithm.md": 5,
     "docs/gaussian.md": 3,
     "docs/models.md": 7,
+    "docs/processes.md": 3,
     "docs/rewards.md": 2,
     "docs/suites.md": 6,
 }

@@ -177,8 +177,8 @@ def test_the_gradient_is_that_of_the_loss_on_the_drawn_transitions(suite: Suite,
     latents, next_latents = drawn.latents.unbind(1)
     log_probs = run.policy.log_probs(latents, next_latents, drawn.steps, condition)
     timesteps = run.policy.schedule.timesteps[drawn.steps]
-    noise = run.policy.predict_noise(latents, timesteps, condition)
-    reference = run.policy.predict_noise(latents, timesteps, condition, weights="reference")
+    noise = run.policy.predict(latents, timesteps, condition)
+    reference = run.policy.predict(latents, timesteps, condition, weights="reference")
     value = run.algorithm._value  # type: ignore[attr-defined]
     inputs = condition["text"].mean(1)
     if value_inputs == "latent":

@@ -245,15 +245,15 @@ def test_a_snapshot_predicts_with_its_own_weights_and_leaves_the_policys(listed:
     latents, timesteps = rollout.clean_latents[:2], torch.tensor([5, 500])
     condition = policy.encode_prompts([rollout.prompts[0]] * 2)
     policy.take_snapshot("old")
-    before = policy.predict_noise(latents, timesteps, condition)
+    before = policy.predict(latents, timesteps, condition)
     with torch.no_grad():
         for parameter in policy.trainable().values():
             parameter.add_(0.01)
-    after = policy.predict_noise(latents, timesteps, condition)
-    kept = policy.predict_noise(latents, timesteps, condition, weights="old")
+    after = policy.predict(latents, timesteps, condition)
+    kept = policy.predict(latents, timesteps, condition, weights="old")
     assert torch.equal(kept, before)
     assert not kept.requires_grad
-    assert torch.equal(policy.predict_noise(latents, timesteps, condition), after)
+    assert torch.equal(policy.predict(latents, timesteps, condition), after)
     assert not torch.equal(before, after)
     after.sum().backward()  # through the policy's own weights, though a snapshot was lent in between
     assert all(parameter.grad is not None for parameter in policy.trainable().values())

@@ -90,7 +90,7 @@ def test_the_gradient_is_that_of_the_weighted_denoising_loss(suite: Suite, guide
     metrics = run.update(rollout)
     run.policy.load_state_dict(before)
     weights = softmax_by_hand(rollout.rewards.tolist(), 1.0, True)
-    alpha_bar = run.policy.model.noise_schedule.alphas_cumprod
+    alpha_bar = run.policy.model.process.alphas_cumprod
     total = torch.zeros(())
     for image in range(12):
         generator = run.learner.generator("rwr", 0, 0, image)
@@ -98,7 +98,7 @@ def test_the_gradient_is_that_of_the_weighted_denoising_loss(suite: Suite, guide
         noise = torch.randn(4, 8, 8, generator=generator)
         noisy = alpha_bar[t].sqrt() * rollout.clean_latents[image] + (1 - alpha_bar[t]).sqrt() * noise
         condition = run.policy.encode_prompts([rollout.prompts[int(rollout.groups[image])]])
-        predicted = run.policy.predict_noise(noisy[None].float(), t[None], condition, guided=guided)
+        predicted = run.policy.predict(noisy[None].float(), t[None], condition, guided=guided)
         total = total + weights[image] * (noise - predicted[0]).square().mean() / 12
     assert metrics["loss"] == pytest.approx(float(total.detach()), rel=1e-4)
     expected = torch.autograd.grad(total, list(run.policy.trainable().values()))

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from rfbench.core.schedule import SPACINGS, NoiseSchedule, kl_divergence, log_density, make_schedule, window_start
+from rfbench.core.noising.diffusion import SPACINGS, Diffusion
+from rfbench.core.schedule import Schedule, kl_divergence, log_density, window_start
 from rfbench.errors import InputError
-from rfbench.models.noise_schedule import read as read_noise_schedule
-from rfbench.suite.suite import Window
+from rfbench.models.noise_schedule import read
+from rfbench.suite.suite import Sampler, Window
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
-def noise_schedule(scheduler: DDPMScheduler | DDIMScheduler, final: float = 1.0) -> NoiseSchedule:
-    return NoiseSchedule(scheduler.alphas_cumprod, steps_offset=1, final_alpha_cumprod=final)
+def diffusion(scheduler: DDPMScheduler | DDIMScheduler, final: float = 1.0) -> Diffusion:
+    return Diffusion(scheduler.alphas_cumprod, steps_offset=1, final_alpha_cumprod=final)
+
+
+def chain(process: Diffusion, num_steps: int, **sampler: Any) -> Schedule:
+    return process.chain(Sampler(num_steps=num_steps, **sampler))
 
 
 def test_ddpm_steps_equal_diffusers() -> None:
     scheduler = DDPMScheduler(**BETAS, clip_sample=False, steps_offset=1, timestep_spacing="leading")
     scheduler.set_timesteps(10)
-    schedule = make_schedule(noise_schedule(scheduler), 10)
+    schedule = chain(diffusion(scheduler), 10)
     assert schedule.timesteps.tolist() == scheduler.timesteps.tolist()
     latents, eps = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for step, timestep in enumerate(scheduler.timesteps):
@@ -40,7 +46,7 @@ def test_ddim_steps_equal_diffusers(eta: float, set_alpha_to_one: bool) -> None:
     scheduler = DDIMScheduler(**BETAS, clip_sample=False, steps_offset=1, set_alpha_to_one=set_alpha_to_one)
     scheduler.set_timesteps(20)
     final = float(scheduler.final_alpha_cumprod)
-    schedule = make_schedule(noise_schedule(scheduler, final), 20, kind="ddim", eta=eta)
+    schedule = chain(diffusion(scheduler, final), 20, kind="ddim", eta=eta)
     if eta == 0:
         assert bool((schedule.sigma == 0).all())
         assert schedule.objective_steps.tolist() == list(range(20))  # noise levels, for objectives without densities
@@ -76,13 +82,13 @@ def test_kl_is_the_sum_over_dimensions() -> None:
 
 
 def test_skipped_steps_carry_no_objective() -> None:
-    base = noise_schedule(DDPMScheduler(**BETAS))
-    assert make_schedule(base, 10).objective_steps.tolist() == list(range(9))  # the last has no noise
-    assert make_schedule(base, 10, skip_last_steps=2).objective_steps.tolist() == list(range(8))
-    with pytest.raises(InputError, match=r"skip_last_steps 10.*lower sampler.skip_last_steps"):
-        make_schedule(base, 10, skip_last_steps=10)
+    base = diffusion(DDPMScheduler(**BETAS))
+    assert chain(base, 10).objective_steps.tolist() == list(range(9))  # the last has no noise
+    assert chain(base, 10, skip_last_steps=2).objective_steps.tolist() == list(range(8))
+    with pytest.raises(InputError, match=r"1 steps, skip_last_steps 0, and 1 steps without noise; lower"):
+        chain(base, 1)
     with pytest.raises(InputError, match=r"num_steps is 1001.*1000 training timesteps"):
-        make_schedule(base, 1001)
+        chain(base, 1001)
 
 
 @pytest.mark.parametrize("steps", [1, 7, 10, 20, 50, 999])
@@ -101,9 +107,9 @@ def test_every_spacing_is_diffusers(kind: str, spacing: str, steps: int) -> None
     scheduler.set_timesteps(steps)
     if steps == 1:  # the only step arrives at a clean image and has no noise
         with pytest.raises(InputError, match="no denoising step is left"):
-            make_schedule(read_noise_schedule(file), steps, kind=kind)
+            chain(read(file), steps, kind=kind)
         return
-    schedule = make_schedule(read_noise_schedule(file), steps, kind=kind)
+    schedule = chain(read(file), steps, kind=kind)
     assert schedule.timesteps.tolist() == scheduler.timesteps.tolist()
     latents, eps, noise = torch.randn(3, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     for step in {0, steps // 2, max(steps - 2, 0), steps - 1}:
@@ -120,23 +126,23 @@ def test_every_spacing_is_diffusers(kind: str, spacing: str, steps: int) -> None
 
 def test_as_many_steps_as_the_model_has() -> None:
     """With an offset the first step would be a timestep that the model does not have."""
-    base = noise_schedule(DDPMScheduler(**BETAS))
+    base = diffusion(DDPMScheduler(**BETAS))
     with pytest.raises(
         InputError, match=r"num_steps is 1000, .* its first step is timestep 1000, .*; use 999 or fewer"
     ):
-        make_schedule(base, 1000)
-    assert make_schedule(replace(base, steps_offset=0), 1000).num_steps == 1000
+        chain(base, 1000)
+    assert chain(replace(base, steps_offset=0), 1000).num_steps == 1000
 
 
 @pytest.mark.parametrize("kind", ["ddpm", "ddim"])
 def test_a_window_keeps_its_steps_and_makes_the_others_deterministic(kind: str) -> None:
     """Outside of it they are those of DDIM with eta 0, as diffusers has them."""
-    base = NoiseSchedule(torch.linspace(0.999, 0.01, 1000, dtype=torch.float64))
-    whole, schedule = make_schedule(base, 10, kind=kind), make_schedule(base, 10, kind=kind).windowed(3, 2)
+    base = Diffusion(torch.linspace(0.999, 0.01, 1000, dtype=torch.float64))
+    whole, schedule = chain(base, 10, kind=kind), chain(base, 10, kind=kind).windowed(3, 2)
     assert schedule.objective_steps.tolist() == [3, 4]
     assert torch.nonzero(schedule.sigma).flatten().tolist() == [3, 4]
     assert torch.equal(schedule.sigma[3:5], whole.sigma[3:5])
-    assert torch.equal(schedule.noise_weight[3:5], whole.noise_weight[3:5])
+    assert torch.equal(schedule.output_weight[3:5], whole.output_weight[3:5])
     latents, eps = torch.randn(2, 1, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     ends = [*base.alphas_cumprod[whole.timesteps][1:].tolist(), 1.0]
     for step in (0, 2, 5, 8):
@@ -147,7 +153,7 @@ def test_a_window_keeps_its_steps_and_makes_the_others_deterministic(kind: str) 
 
 
 def test_windows_start_in_the_first_half_or_move_forward_and_back() -> None:
-    schedule = make_schedule(NoiseSchedule(torch.linspace(0.999, 0.01, 1000, dtype=torch.float64)), 10)  # 9 have noise
+    schedule = chain(Diffusion(torch.linspace(0.999, 0.01, 1000, dtype=torch.float64)), 10)  # 9 have noise
     generator = torch.Generator().manual_seed(0)
     drawn = {window_start(Window(size=2), schedule, 0, generator) for _ in range(200)}
     assert drawn == {0, 1, 2, 3, 4}

@@ -43,7 +43,6 @@ def test_every_suite_runs_every_algorithm_that_it_lists(name: str) -> None:
         ),
         ("reward.name=shapes-gold", r"'shapes-gold', which is the training reward"),
         ("sampler.num_steps=0", r"sampler.num_steps: Input should be greater than or equal to 1 \(it is 0\)"),
-        ("sampler.kind=euler", r"sampler.kind: Input should be 'ddpm' or 'ddim' \(it is 'euler'\)"),
         (
             "algorithms.prdp.optimiser.learning_rate=1",
             r"unknown key algorithms.prdp.optimiser \(did you mean 'optimizer'",

@@ -12,11 +12,10 @@ import torch
 from rfbench.core import keyed_random
 from rfbench.core.algorithm import Algorithm
 from rfbench.core.rollout import RolloutNeeds
-from rfbench.core.schedule import make_schedule
 from rfbench.errors import InputError
 from rfbench.planning.plan import make_outline
 from rfbench.plugins import registry
-from rfbench.suite.suite import Suite
+from rfbench.suite.suite import Sampler, Suite
 from tests import tiny
 from tests.runs import assert_same_run, exit_code_of_killed, lines, run
 
@@ -37,13 +36,13 @@ def listed(suite: Suite) -> Callable[..., Suite]:
 def test_images_are_those_of_the_deterministic_chain(listed: Callable[..., Suite]) -> None:
     made = tiny.make_run(tiny.plan(listed("nft", DETERMINISTIC), "nft"))
     rollout, policy = made.rollout(0), made.policy
-    schedule = make_schedule(policy.model.noise_schedule, 3, kind="ddim", eta=0)
+    schedule = policy.process.chain(Sampler(kind="ddim", num_steps=3, eta=0))
     keys = [(0, "rollout", 0, image) for image in range(rollout.num_images)]
     latents = keyed_random.normal(keys, (4, *policy.model.latent_shape))[:, 0]
     with torch.no_grad():
         for step, timestep in enumerate(schedule.timesteps):
             condition = rollout.conditions(torch.arange(rollout.num_images))
-            eps = policy.predict_noise(latents, timestep.repeat(len(latents)), condition, guided=False)
+            eps = policy.predict(latents, timestep.repeat(len(latents)), condition, guided=False)
             latents = schedule.mean(latents, eps, torch.full((len(latents),), step))
     assert torch.allclose(rollout.clean_latents, latents, atol=1e-4)
 
@@ -139,9 +138,23 @@ class OfOde(Algorithm):
     ("label", "sampler", "message"),
     [
         ("prdp", {"kind": "ddim", "eta": 0}, r"prdp trains on trajectories, whose steps need noise, but .*eta is 0"),
-        ("ode", {"guidance_scale": 1}, r"but its sampler's eta is 1; use --set algorithms.ode.sampler.kind=ddim"),
+        ("ode", {"guidance_scale": 1}, r"but its sampler, ddpm, draws some; use --set algorithms.ode.sampler.kind=ode"),
         ("nft", {"window": {"size": 2}}, r"window is set, but nft trains on no trajectories"),
         ("grpo", {"window": {"size": 5}}, r"window.size is 5, but 4 steps of its chain of 5 carry a gradient"),
+        ("ddpo", {"kind": "ode"}, r"ddpo trains on trajectories, .*kind is 'ode'; use --set .*kind=ddpm, or leave it"),
+        (
+            "ddpo",
+            {"kind": "flow_sde"},
+            r"kind is 'flow_sde' \(did you mean 'flow-sde' .*; the samplers are ddpm, ddim,",
+        ),
+        (
+            "nft",
+            {"kind": "ode", "eta": 0.5},
+            r"eta is 0.5, but ode has no such number; leave it out, or use kind = 'ddim'",
+        ),
+        ("nft", {"kind": "flow-sde", "eta": 0}, r"eta is 0, but the noise of flow-sde is set by noise_level; leave it"),
+        ("nft", {"noise_level": 0.7}, r"noise_level is 0.7, but ddpm has no such number; .* use kind = 'flow-sde' or"),
+        ("nft", {"kind": "cps", "noise_level": 1.2}, r"sampler.noise_level is 1.2, but that of cps is at most 1"),
         ("nft", {"num_steps": 2000}, r"algorithms.nft.sampler: sampler.num_steps is 2000, but the model has 1000"),
     ],
 )

@@ -143,7 +143,7 @@ def forward_flops(way: Way) -> int:
     latents = torch.zeros(1, *policy.model.latent_shape, device=way.device)
     condition = stack([policy.encode_prompts([""])])
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        policy.predict_noise(latents, policy.schedule.timesteps[:1], condition, guided=False, weights=REFERENCE)
+        policy.predict(latents, policy.schedule.timesteps[:1], condition, guided=False, weights=REFERENCE)
     return counter.get_total_flops()
 
 

@@ -20,7 +20,6 @@ import torch
 from rich.console import Console
 
 from rfbench.core.policy import Policy
-from rfbench.core.schedule import make_schedule
 from rfbench.planning.plan import Plan, make_plan
 from rfbench.running.checkpoint import Owner, load_latest
 from rfbench.running.folder import RunFolder
@@ -79,14 +78,14 @@ class GaussianRun:
         """DPOK: share of the gap of its own objective that was closed; share of J* - J_ref that its optimum closes."""
         model = Gaussian(GaussianConfig(), torch.device("cpu"))
         sampler = self.plan.suite.sampler
-        schedule = make_schedule(model.noise_schedule, sampler.num_steps, kind=sampler.kind)
+        schedule = model.process.chain(sampler)
         policy = Policy(model, schedule, guidance_scale=1.0, finetune=self.plan.suite.finetune)
         owner = Owner.recorded(RunFolder(self.folder, writer=False).require_run())
         saved = load_latest(self.folder / "checkpoints", torch.device("cpu"), owner)
         assert saved is not None
         policy.load_state_dict(saved.weights)
 
-        chain, directions = closed_forms.reference_chain(schedule, world.DATA_STD), world.directions()
+        chain, directions = closed_forms.reference_chain(schedule, model.exact), world.directions()
         config = self.plan.algorithm.config
         own_beta = closed_forms.noise_penalty_beta(schedule, config.kl_weight / config.reward_weight)
         beta = self.plan.model.config.beta / (schedule.num_steps * world.DIMENSIONS)

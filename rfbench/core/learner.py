@@ -68,10 +68,10 @@ class CleanChunk:
 class Prediction(NamedTuple):
     """What the policy says of ``m`` pairs, with gradient where gradients are on, and beside it the reference."""
 
-    noise: Tensor  # (m, ...) guided
+    output: Tensor  # (m, ...) the network's, guided
     mean: Tensor  # (m, ...) of the step
     log_probs: Tensor  # (m,)
-    reference_noise: Tensor | None = None  # without gradient
+    reference_output: Tensor | None = None  # without gradient
     reference_mean: Tensor | None = None
 
 
@@ -204,18 +204,18 @@ class Learner:
         policy, schedule = self.policy, self.policy.schedule
         timesteps = schedule.timesteps[pairs.steps]
 
-        def noise_and_mean(weights: str) -> tuple[Tensor, Tensor]:
-            noise = policy.predict_noise(pairs.latents, timesteps, pairs.condition, weights=weights)
-            return noise, schedule.mean(pairs.latents, noise, pairs.steps)
+        def output_and_mean(weights: str) -> tuple[Tensor, Tensor]:
+            output = policy.predict(pairs.latents, timesteps, pairs.condition, weights=weights)
+            return output, schedule.mean(pairs.latents, output, pairs.steps)
 
-        noise, mean = noise_and_mean(POLICY)
+        output, mean = output_and_mean(POLICY)
         log_probs = log_density(pairs.next_latents, mean, schedule.sigma[pairs.steps])
         differences = (log_probs.detach() - pairs.log_probs_old).abs()
         self._note_start(differences if fresh is None else differences[fresh])
         if not reference:
-            return Prediction(noise, mean, log_probs)
+            return Prediction(output, mean, log_probs)
         with torch.no_grad():
-            return Prediction(noise, mean, log_probs, *noise_and_mean(REFERENCE))
+            return Prediction(output, mean, log_probs, *output_and_mean(REFERENCE))
 
     def _note_start(self, differences: Tensor) -> None:
         if self._untouched and len(differences):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from rfbench.core.conditioning import Condition
 from rfbench.core.finite import NonFiniteImagesError, all_finite, broken_rows
-from rfbench.core.schedule import NoiseSchedule, Schedule
+from rfbench.core.noising.process import Process
+from rfbench.core.schedule import Schedule
 from rfbench.errors import InputError
 from rfbench.hub.sources import Sourced
 from rfbench.hub.weights import require_equal, shapes_of
@@ -31,7 +32,7 @@ class Model(Sourced, ABC):
     Attributes:
         denoiser: the network that is finetuned; fp32.
         latent_shape: shape of one latent, without the batch.
-        noise_schedule: what the denoiser was trained with.
+        process: how the denoiser was trained: a `Diffusion` or a `Flow`.
         image_kind: what ``decode`` gives; a reward that says what it scores must say the same.
         exact_units: the unit of each of the ``exact_measures``.
     """
@@ -40,7 +41,7 @@ class Model(Sourced, ABC):
     image_kind: ClassVar[str] = "pixels"
     denoiser: nn.Module
     latent_shape: tuple[int, ...]
-    noise_schedule: NoiseSchedule
+    process: Process
     exact_units: ClassVar[dict[str, str]] = {}
 
     @classmethod
@@ -52,8 +53,8 @@ class Model(Sourced, ABC):
         return None
 
     @classmethod
-    def read_noise_schedule(cls, config: Any) -> NoiseSchedule | None:
-        """``noise_schedule`` as far as files tell it before the weights load; None where they do not."""
+    def read_process(cls, config: Any) -> Process | None:
+        """``process`` as far as files tell it before the weights load; None where they do not."""
         return None
 
     @classmethod

@@ -14,7 +14,8 @@ from rfbench.core.conditioning import Condition, PromptEncoder, select, stack
 from rfbench.core.finite import Batch, NonFiniteImagesError
 from rfbench.core.meter import Counters
 from rfbench.core.model import Model
-from rfbench.core.schedule import Schedule, log_density, per_row, schedule_of
+from rfbench.core.noising.process import Process
+from rfbench.core.schedule import Schedule, log_density
 from rfbench.errors import InputError, did_you_mean
 from rfbench.hub.weights import require_equal, shapes_of
 from rfbench.suite.suite import Finetune, Sampler, Suite
@@ -28,8 +29,9 @@ COMPUTE_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bf
 class Policy:
     """p_theta(x_{t-1} | x_t, c) = N(mean, sigma_t^2 I), with guidance, and the same with other weights.
 
-    Sampling, training and reference share ``predict_noise``: one code path, one guidance, one dtype. Where
-    ``weights`` are asked for, it is ``"policy"``, ``"reference"`` (the base model, frozen) or the name of a snapshot.
+    Sampling, training and reference share ``predict``: one code path, one guidance, one dtype. What it predicts, noise
+    or velocity, is the model's `Process`'s matter. Where ``weights`` are asked for, it is ``"policy"``, ``"reference"``
+    (the base model, frozen) or the name of a snapshot.
 
     Args:
         precision: what the denoiser computes in: "fp32" (or "tf32", which `Processes` allows), or "bf16" or "fp16" by
@@ -68,9 +70,14 @@ class Policy:
     def drawing_with(self, sampler: Sampler) -> Policy:
         """The same weights, snapshots and counters, on the chain and with the guidance of another sampler."""
         other = copy.copy(self)
-        other.schedule = schedule_of(self.model.noise_schedule, sampler).to(self.schedule.sigma.device)
+        other.schedule = self.process.chain(sampler).to(self.schedule.sigma.device)
         other.guidance_scale = sampler.guidance_scale
         return other
+
+    @property
+    def process(self) -> Process:
+        """How noise and data mix, and what the network's output is."""
+        return self.model.process
 
     @property
     def denoiser(self) -> nn.Module:
@@ -139,7 +146,7 @@ class Policy:
             for key, kept in self._snapshots[name].items():
                 kept.copy_(weights[key])
 
-    def predict_noise(
+    def predict(
         self,
         latents: Tensor,
         timesteps: Tensor,
@@ -148,54 +155,37 @@ class Policy:
         weights: str = POLICY,
         guided: bool = True,
     ) -> Tensor:
-        """Predicted noise ``(m, ...)`` for latents ``(m, ...)`` at ``timesteps`` ``(m,)``, guided as the suite says.
+        """The network's output ``(m, ...)`` for latents ``(m, ...)`` at ``timesteps`` ``(m,)``, guided.
 
         Both branches of the guidance carry gradient; a snapshot's prediction has none.
         """
         guided = guided and self.calls_per_prediction == 2
         rows = len(latents)
-        network_latents, network_timesteps = latents, timesteps
+        network_latents, network_timesteps = self.process.network_latents(latents, timesteps), timesteps
         if guided:
             condition = stack([self.encode_prompts.empty(rows), condition])
-            network_latents, network_timesteps = latents.repeat(2, *[1] * (latents.dim() - 1)), timesteps.repeat(2)
+            network_latents = network_latents.repeat(2, *[1] * (latents.dim() - 1))
+            network_timesteps = timesteps.repeat(2)
         with self._network(weights) as denoiser, self._autocast(latents.device):
-            prediction = self._predict(denoiser, network_latents, network_timesteps, condition).to(latents.dtype)
-        self._count(prediction)
-        if self.model.noise_schedule.prediction_type == "v_prediction":
-            alpha_bar = per_row(self._alphas_cumprod(latents.device), network_timesteps, latents)
-            prediction = alpha_bar.sqrt() * prediction + (1 - alpha_bar).sqrt() * network_latents
+            raw = self._call(denoiser, network_latents, network_timesteps, condition).to(latents.dtype)
+        self._count(raw)
+        output = self.process.output_of(raw, network_latents, network_timesteps)
         if guided:
-            unconditional, conditional = prediction.chunk(2)
-            prediction = unconditional + self.guidance_scale * (conditional - unconditional)
-        return prediction
-
-    def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t ``(m, ...)`` of the forward process, from x_0 and standard normal ``noise``."""
-        alpha_bar = per_row(self._alphas_cumprod(clean.device), timesteps, clean)
-        return alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
+            unconditional, conditional = output.chunk(2)
+            output = unconditional + self.guidance_scale * (conditional - unconditional)
+        return output
 
     def predict_clean(
         self, latents: Tensor, timesteps: Tensor, condition: Condition, *, weights: str = POLICY, guided: bool = True
     ) -> Tensor:
-        """Predicted x_0 ``(m, ...)`` of latents at ``timesteps``: what the predicted noise leaves of them."""
-        alpha_bar = per_row(self._alphas_cumprod(latents.device), timesteps, latents)
-        predicted = self.predict_noise(latents, timesteps, condition, weights=weights, guided=guided)
-        return (latents - (1 - alpha_bar).sqrt() * predicted) / alpha_bar.sqrt()
-
-    def noise_given(self, latents: Tensor, clean: Tensor, timesteps: Tensor) -> Tensor:
-        """The noise ``(m, ...)`` that leads from x_0 to x_t."""
-        alpha_bar = per_row(self._alphas_cumprod(latents.device), timesteps, latents)
-        return (latents - alpha_bar.sqrt() * clean) / (1 - alpha_bar).sqrt()
-
-    def noise_share(self, timesteps: Tensor) -> Tensor:
-        """``(m,)`` the noise's share of x_t, in [0, 1]: the time of a rectified flow that is as noisy."""
-        alpha_bar = self._alphas_cumprod(timesteps.device)[timesteps]
-        return (1 - alpha_bar).sqrt() / (alpha_bar.sqrt() + (1 - alpha_bar).sqrt())
+        """Predicted x_0 ``(m, ...)`` of latents at ``timesteps``, as the network's output tells it."""
+        output = self.predict(latents, timesteps, condition, weights=weights, guided=guided)
+        return self.process.clean_from(output, latents, timesteps)
 
     def step_mean(self, latents: Tensor, steps: Tensor, condition: Condition, *, weights: str = POLICY) -> Tensor:
         """Mean of the denoising step ``steps`` ``(m,)`` from ``latents`` ``(m, ...)``."""
-        predicted = self.predict_noise(latents, self.schedule.timesteps[steps], condition, weights=weights)
-        return self.schedule.mean(latents, predicted, steps)
+        output = self.predict(latents, self.schedule.timesteps[steps], condition, weights=weights)
+        return self.schedule.mean(latents, output, steps)
 
     def log_probs(
         self, latents: Tensor, next_latents: Tensor, steps: Tensor, condition: Condition, *, weights: str = POLICY
@@ -207,9 +197,10 @@ class Policy:
     def denoising_loss(
         self, clean: Tensor, noise: Tensor, timesteps: Tensor, condition: Condition, *, guided: bool = False
     ) -> Tensor:
-        """``mean over dimensions of |eps - eps_theta(x_t, t, c)|^2`` ``(m,)``; unguided, as in pretraining."""
-        predicted = self.predict_noise(self.add_noise(clean, noise, timesteps), timesteps, condition, guided=guided)
-        return (noise - predicted).square().flatten(1).mean(1)
+        """Squared error ``(m,)`` of the output at x_t, a mean over dimensions; unguided, as in pretraining."""
+        latents = self.process.add_noise(clean, noise, timesteps)
+        output = self.predict(latents, timesteps, condition, guided=guided)
+        return (self.process.target(clean, noise, timesteps) - output).square().flatten(1).mean(1)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, batch: Batch | None = None) -> Tensor:
@@ -225,16 +216,13 @@ class Policy:
                 batch.fail([start + row for row in error.rows], "the decoded pixels are")
         return torch.cat(pieces)
 
-    def _predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+    def _call(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """The network's output; a compiled one gets the rows that it was compiled for, the last one repeated."""
         rows = len(latents)
         if self._compiled_rows is not None and rows % self._compiled_rows:
             last = torch.arange(rows + -rows % self._compiled_rows, device=latents.device).clamp(max=rows - 1)
             latents, timesteps, condition = latents[last], timesteps[last], select(condition, last)
         return self.model.predict(denoiser, latents, timesteps, condition)[:rows]
-
-    def _alphas_cumprod(self, device: torch.device) -> Tensor:
-        return self.model.noise_schedule.alphas_cumprod.to(device)
 
     def _count(self, prediction: Tensor) -> None:
         rows = len(prediction)
@@ -290,7 +278,7 @@ def make_policy(
         model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' mixin
     return Policy(
         model,
-        schedule_of(model.noise_schedule, sampler).to(device),
+        model.process.chain(sampler).to(device),
         guidance_scale=sampler.guidance_scale,
         finetune=suite.finetune,
         precision=compute.precision,

@@ -70,11 +70,11 @@ def denoise(
         schedule: the policy's own by default, or that with noise in a window of it.
     """
     batch, schedule = batch or Batch("sampling", [""] * len(noise)), schedule or policy.schedule
-    latents = noise[:, 0]
+    latents = schedule.initial_std * noise[:, 0]
     for step in range(schedule.num_steps):
         steps = torch.full((len(noise),), step, device=noise.device)
-        predicted = policy.predict_noise(latents, schedule.timesteps[steps], condition, weights=weights)
-        mean = schedule.mean(latents, predicted, steps)
+        output = policy.predict(latents, schedule.timesteps[steps], condition, weights=weights)
+        mean = schedule.mean(latents, output, steps)
         sigma = schedule.sigma[step].to(mean.dtype)
         next_latents = mean + sigma * noise[:, step + 1]
         batch.require_finite(next_latents, f"the latents of step {step + 1} of {schedule.num_steps} are")

@@ -1,15 +1,15 @@
 """A pipeline's scheduler file as the noise schedule that its UNet was trained with; what it asks for beyond is refused.
 
-rfbench samples by DDPM or DDIM whatever scheduler the file names, as diffusers does after
+rfbench samples as the suite says whatever scheduler the file names, as diffusers does after
 ``DDIMScheduler.from_config``. So of the file counts what the UNet was trained with (betas, kind of prediction), and
-what changes a step of those two samplers.
+what changes a step of DDPM or DDIM.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from rfbench.core.schedule import SPACINGS, NoiseSchedule
+from rfbench.core.noising.diffusion import SPACINGS, Diffusion
 from rfbench.errors import InputError
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
@@ -111,12 +111,12 @@ REASONS = {
 }
 
 
-def read(file: dict[str, Any]) -> NoiseSchedule:
-    """The noise schedule of a file that was corrected and checked."""
+def read(file: dict[str, Any]) -> Diffusion:
+    """The process of a file that was corrected and checked."""
     from diffusers import DDIMScheduler
 
     scheduler = DDIMScheduler.from_config(file)
-    return NoiseSchedule(
+    return Diffusion(
         scheduler.alphas_cumprod,
         scheduler.config.prediction_type,
         scheduler.config.steps_offset,

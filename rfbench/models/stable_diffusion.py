@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rfbench.core.conditioning import Condition
 from rfbench.core.model import Model, Reading, to_uint8
-from rfbench.core.schedule import NoiseSchedule
+from rfbench.core.noising.process import Process
 from rfbench.errors import InputError
 from rfbench.hub import weights
 from rfbench.hub.sources import Source
@@ -86,7 +86,7 @@ class StableDiffusion(Model):
         return self
 
     @classmethod
-    def read_noise_schedule(cls, config: Any) -> NoiseSchedule | None:
+    def read_process(cls, config: Any) -> Process | None:
         root = _configs(StableDiffusion.sources(config)[0])
         with suppress(InputError):  # ``check`` says what is wrong with the folder
             return noise_schedule.read(pipeline_folder.read(root, weights=False).scheduler) if root else None
@@ -96,7 +96,7 @@ class StableDiffusion(Model):
         size = folder.latent_size(config.resolution)
         self._folder = folder
         self.latent_shape = (folder.vae.get("latent_channels", 4), size, size)
-        self.noise_schedule = noise_schedule.read(folder.scheduler)
+        self.process = noise_schedule.read(folder.scheduler)
 
     def _add_networks(self, unet: Any, vae: Any, text: TextEncoder) -> None:
         vae.encoder = vae.quant_conv = None  # images are never encoded

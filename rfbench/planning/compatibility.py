@@ -7,6 +7,7 @@ from itertools import product
 
 import torch
 
+from rfbench.core.noising.samplers import is_deterministic
 from rfbench.core.policy import POLICY, REFERENCE, check_trainable
 from rfbench.core.prompts import PromptSet
 from rfbench.core.reward import HeadedReward
@@ -14,7 +15,7 @@ from rfbench.core.rollout import RolloutNeeds
 from rfbench.errors import InputError, InterfaceError
 from rfbench.planning.suite_components import SuiteComponents
 from rfbench.plugins.component import Component
-from rfbench.suite.suite import AlgorithmSettings, Suite
+from rfbench.suite.suite import AlgorithmSettings, Sampler, Suite
 
 
 def check_algorithm(algorithm: Component, label: str, settings: AlgorithmSettings, *size: int) -> None:
@@ -45,26 +46,36 @@ def check_algorithm(algorithm: Component, label: str, settings: AlgorithmSetting
         raise InputError(f"{label} cannot learn with these settings of algorithms.{label}: {error}") from None
 
 
+def check_sampler(sampler: Sampler) -> None:
+    """An ``InputError`` where a suite's own sampler is none, or one by which no KL can be evaluated."""
+    if is_deterministic(sampler):
+        raise InputError(
+            f"sampler.kind is {sampler.kind!r}, which leaves no step with noise, so none with a density, and no KL to "
+            "evaluate; use another, or set it for an algorithm's training alone, as algorithms.NAME.sampler.kind"
+        )
+
+
 def check_training_sampler(algorithm: Component, components: SuiteComponents, label: str) -> None:
     """An ``InputError`` where the algorithm or the model cannot do with what training draws images with."""
     suite, needs, table = components.suite, algorithm.cls.rollout_needs, f"algorithms.{label}.sampler"
     own, sampler = suite.settings_for(label).sampler, suite.training_sampler(label)
-    if needs.trajectories and sampler.eta == 0:
+    if needs.trajectories and is_deterministic(sampler):
+        what, cure = ("eta is 0", "eta=1") if sampler.eta == 0 else (f"kind is {sampler.kind!r}", "kind=ddpm")
         raise InputError(
-            f"{label} trains on trajectories, whose steps need noise, but {table}.eta is 0; use --set "
-            f"{table}.eta=1, or leave it out; {table}.window makes all but a few steps deterministic"
+            f"{label} trains on trajectories, whose steps need noise, but {table}.{what}; use --set "
+            f"{table}.{cure}, or leave it out; {table}.window makes all but a few steps deterministic"
         )
-    if needs.deterministic and sampler.eta != 0:
+    if needs.deterministic and not is_deterministic(sampler):
         raise InputError(
-            f"{label} needs images of a chain without noise, but its sampler's eta is {sampler.eta:g}; use --set "
-            f"{table}.kind=ddim --set {table}.eta=0"
+            f"{label} needs images of a chain without noise, but its sampler, {sampler.kind}, draws some; use --set "
+            f"{table}.kind=ode"
         )
     if own is None:
         return
     if own.window is not None and not needs.trajectories:
         raise InputError(
             f"{table}.window is set, but {algorithm.name} trains on no trajectories: which steps draw noise is nothing "
-            f"to it; leave the window out, or use --set {table}.kind=ddim --set {table}.eta=0"
+            f"to it; leave the window out, or use --set {table}.kind=ode"
         )
     model = components.model
     try:

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from rfbench.core.algorithm import Cost
+from rfbench.core.noising.diffusion import Diffusion
+from rfbench.core.noising.process import Process
 from rfbench.core.policy import POLICY, REFERENCE
 from rfbench.core.prompts import PromptSet, epoch_prompts
-from rfbench.core.schedule import NoiseSchedule, schedule_of
 from rfbench.errors import InputError
 from rfbench.files import sha256_of_all
 from rfbench.hub.sources import Need, missing
@@ -26,6 +27,7 @@ from rfbench.planning.compatibility import (
     check_components,
     check_prompts,
     check_reward_heads,
+    check_sampler,
     check_training_sampler,
 )
 from rfbench.planning.evaluation_prompts import choose_prompts
@@ -198,6 +200,7 @@ def make_outline(suite: Suite, label: str, seed: int) -> Outline:
     settings = suite.settings_for(label)
     algorithm = find_component("algorithms", PluginRef(name=settings.algorithm or label, **settings.config))
     components = suite_components(suite)
+    check_sampler(suite.sampler)
     size = (
         suite.prompts_per_epoch(label),
         settings.images_per_prompt,
@@ -261,8 +264,8 @@ def _objective_steps(model: Component, suite: Suite, label: str) -> int:
 
 def _chain_steps(model: Component, sampler: Sampler) -> int:
     """Counted on the chain itself; where no file tells the model's noise levels yet, on one that ends without noise."""
-    known = model.cls.read_noise_schedule(model.config)
-    return len(schedule_of(known or _assumed(sampler.num_steps), sampler).objective_steps)
+    process = model.cls.read_process(model.config) or _assumed(sampler.num_steps)
+    return len(process.chain(sampler).objective_steps)
 
 
 def _calls(sampler: Sampler) -> int:
@@ -270,9 +273,9 @@ def _calls(sampler: Sampler) -> int:
     return 2 if sampler.guidance_scale != 1 else 1
 
 
-def _assumed(num_steps: int) -> NoiseSchedule:
+def _assumed(num_steps: int) -> Process:
     training_steps = max(num_steps, 1000)
-    return NoiseSchedule(torch.linspace(1, 0, training_steps + 2, dtype=torch.float64)[1:-1])
+    return Diffusion(torch.linspace(1, 0, training_steps + 2, dtype=torch.float64)[1:-1])
 
 
 def _check_installed(trackers: TrackerSettings) -> None:

@@ -29,15 +29,22 @@ class PluginRef(Settings):
 class Sampler(Settings):
     """How images are drawn: the reference's, the evaluation's, and in training unless an algorithm has its own."""
 
-    kind: Literal["ddpm", "ddim"] = Field("ddpm", description="ddpm: ancestral sampling; ddim: DDIM with eta")
+    kind: str = Field(
+        "ddpm",
+        description="ddpm: ancestral sampling; ddim: DDIM with eta; ode: without noise; flow-sde: Flow-GRPO's; "
+        "dance-sde: DanceGRPO's; cps: coefficients-preserving sampling",
+    )
     num_steps: int = Field(50, ge=1, description="denoising steps")
     eta: float = Field(1.0, ge=0, le=1, description="DDIM's noise scale; 1 is ancestral")
+    noise_level: float | None = Field(
+        None, gt=0, description="noise scale of flow-sde (null: 0.7), dance-sde (0.3) and cps (0.8)"
+    )
     guidance_scale: float = Field(5.0, ge=1, description="classifier-free guidance; 1 turns it off")
     skip_last_steps: int = Field(0, ge=0, description="final steps, of vanishing sigma, that carry no gradient")
 
     @model_validator(mode="after")
     def _leaves_steps_to_train(self) -> Sampler:
-        """What can be told without the model; ``make_schedule`` knows the rest."""
+        """What can be told without the model; its process knows the rest."""
         if self.kind == "ddpm" and self.eta != 1:
             raise ValueError(f"eta is {self.eta}, but ddpm is ancestral sampling (eta 1); use kind = 'ddim'")
         if self.skip_last_steps >= self.num_steps:
@@ -49,7 +56,7 @@ class Sampler(Settings):
 
 
 class Window(Settings):
-    """The consecutive steps of a training sampler that draw noise; its other steps are then DDIM's deterministic ones.
+    """The consecutive steps of a training sampler that draw noise; its other steps are then those of the ODE.
 
     It is the same for all images of an epoch.
     """
@@ -69,17 +76,23 @@ class TrainingSampler(Settings):
     The evaluation keeps the suite's. So these runs differ from the others' in their protocol, which reports say.
     """
 
-    kind: Literal["ddpm", "ddim"] | None = Field(None, description="as in the suite's sampler; null: the same")
+    kind: str | None = Field(None, description="as in the suite's sampler; null: the same")
     num_steps: int | None = Field(None, ge=1, description="denoising steps")
     eta: float | None = Field(None, ge=0, le=1, description="DDIM's noise scale; 0 is deterministic")
+    noise_level: float | None = Field(None, gt=0, description="noise scale of the samplers that have one")
     guidance_scale: float | None = Field(None, ge=1, description="classifier-free guidance; 1 turns it off")
     skip_last_steps: int | None = Field(None, ge=0, description="final steps that carry no gradient")
     window: Window | None = Field(None, description="the steps that draw noise, where not all do")
 
     def over(self, sampler: Sampler) -> Sampler:
-        """The sampler that this makes of the suite's; a pydantic ``ValidationError`` if it cannot be one."""
+        """The sampler that this makes of the suite's; a pydantic ``ValidationError`` if it cannot be one.
+
+        A sampler of another kind does not take over how the suite's scales its noise.
+        """
         changed = self.model_dump(exclude={"window"}, exclude_none=True)
-        return Sampler(**sampler.model_dump() | changed)
+        other_kind = self.kind not in (None, sampler.kind)
+        kept = sampler.model_dump(exclude={"eta", "noise_level"} if other_kind else None)
+        return Sampler(**kept | changed)
 
 
 class Finetune(Settings):

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from rfbench.core.schedule import Schedule
+from rfbench.worlds.gaussian import world
 
 STD = 0.7
 BETA = 0.3  # reward units per nat
@@ -17,6 +18,20 @@ def denoiser(latents: Tensor, mean: Tensor, alpha_bar: Tensor) -> Tensor:
     covariance = (1 - alpha_bar).sqrt()  # of eps and x_t
     variance = alpha_bar * STD**2 + (1 - alpha_bar)
     return covariance / variance * (latents - alpha_bar.sqrt() * mean)
+
+
+def velocity(latents: Tensor, mean: Tensor, share: Tensor) -> Tensor:
+    """The same of E[eps - x_0 | x_s]."""
+    covariance = share - (1 - share) * STD**2  # of eps - x_0 and x_s
+    variance = (1 - share) ** 2 * STD**2 + share**2
+    return covariance / variance * (latents - (1 - share) * mean) - mean
+
+
+def output(latents: Tensor, mean: Tensor, timestep: Tensor) -> Tensor:
+    """What the exact network says; a flow's timesteps are shares of noise, a diffusion's whole numbers."""
+    if timestep.is_floating_point():
+        return velocity(latents, mean, timestep)
+    return denoiser(latents, mean, world.diffusion().alphas_cumprod[timestep])
 
 
 def trajectories(
@@ -44,10 +59,10 @@ def trajectories(
     root = torch.cat([eye, torch.zeros(dimensions, steps * dimensions, dtype=torch.float64)], dim=1)
     levels, roots = [level], [root]
     for k in range(steps):
-        alpha_bar, weight = schedule.alpha_bar[k], schedule.noise_weight[k]
+        at, weight = schedule.timesteps[k], schedule.output_weight[k]
         zero, one = torch.zeros(dimensions, dtype=torch.float64), torch.ones(dimensions, dtype=torch.float64)
-        slope = schedule.latent_weight[k] + weight * denoiser(one, zero, alpha_bar)[0] + gains[k]
-        level = slope * level + weight * denoiser(zero, mean, alpha_bar) + offsets[k]
+        slope = schedule.latent_weight[k] + weight * output(one, zero, at)[0] + gains[k]
+        level = slope * level + weight * output(zero, mean, at) + offsets[k]
         step = torch.zeros(dimensions, (steps + 1) * dimensions, dtype=torch.float64)
         step[:, (k + 1) * dimensions : (k + 2) * dimensions] = eye
         root = slope * root + schedule.sigma[k] * log_scales[k].exp() * step

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from rfbench.core.schedule import Schedule, make_schedule
+from rfbench.core.schedule import Schedule
+from rfbench.suite.suite import Sampler
 from rfbench.worlds.gaussian import closed_forms, world
 from tests.gaussian import joint
 
@@ -20,14 +21,18 @@ def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(scope="module")
-def schedule() -> Schedule:
-    return make_schedule(world.noise_schedule(), STEPS, kind="ddim")
+@pytest.fixture(scope="module", params=["diffusion", "flow"])
+def schedule(request: pytest.FixtureRequest) -> Schedule:
+    if request.param == "flow":
+        return world.flow().chain(Sampler(kind="flow-sde", num_steps=STEPS))
+    return world.diffusion().chain(Sampler(kind="ddim", num_steps=STEPS))
 
 
 @pytest.fixture(scope="module")
 def chain(schedule: Schedule) -> closed_forms.Chain:
-    return closed_forms.reference_chain(schedule, joint.STD)
+    flow = schedule.timesteps.is_floating_point()
+    exact = closed_forms.exact_velocity(joint.STD) if flow else closed_forms.exact_noise(world.diffusion(), joint.STD)
+    return closed_forms.reference_chain(schedule, exact)
 
 
 MEANS, DIRECTIONS = normal(2, DIMENSIONS, seed=0), normal(2, DIMENSIONS, seed=1)
@@ -138,7 +143,7 @@ def test_a_penalty_on_the_noise_has_an_optimum_of_its_own(schedule: Schedule, ch
     """E[r] - penalty sum_k |eps_theta - eps_ref|^2, by numerical optimisation over the noise shifts."""
     penalty = 0.4
     noise_shifts = torch.zeros(1, STEPS, DIMENSIONS, dtype=torch.float64, requires_grad=True)
-    weight = schedule.noise_weight[:, None]
+    weight = schedule.output_weight[:, None]
 
     def objective() -> Tensor:
         reward = closed_forms.expected_clean(chain, MEANS[:1], weight * noise_shifts) @ DIRECTIONS[0]

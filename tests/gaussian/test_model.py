@@ -11,10 +11,10 @@ from torch import Tensor
 from rfbench.core import keyed_random
 from rfbench.core.policy import Policy
 from rfbench.core.rollout import denoise
-from rfbench.core.schedule import kl_divergence, make_schedule
+from rfbench.core.schedule import kl_divergence
 from rfbench.errors import InputError
 from rfbench.suite.settings import Settings
-from rfbench.suite.suite import Finetune
+from rfbench.suite.suite import Finetune, Sampler
 from rfbench.worlds.gaussian import closed_forms, picture, world
 from rfbench.worlds.gaussian.model import Gaussian, GaussianConfig
 from rfbench.worlds.gaussian.prompts import GaussianPrompts
@@ -27,8 +27,13 @@ BETA_NATS = BETA / (world.NUM_TIMESTEPS * world.DIMENSIONS)
 
 def make_policy(num_steps: int = world.NUM_TIMESTEPS, skip_last_steps: int = 0, guidance_scale: float = 1) -> Policy:
     model = Gaussian(GaussianConfig(beta=BETA), CPU)
-    schedule = make_schedule(model.noise_schedule, num_steps, kind="ddim", skip_last_steps=skip_last_steps)
+    schedule = model.process.chain(Sampler(kind="ddim", num_steps=num_steps, skip_last_steps=skip_last_steps))
     return Policy(model, schedule, guidance_scale=guidance_scale, finetune=Finetune())
+
+
+def reference_chain(policy: Policy) -> closed_forms.Chain:
+    assert isinstance(policy.model, Gaussian)
+    return closed_forms.reference_chain(policy.schedule, policy.model.exact)
 
 
 def set_shift(policy: Policy, shift: Tensor) -> None:
@@ -38,7 +43,7 @@ def set_shift(policy: Policy, shift: Tensor) -> None:
 
 def optimum() -> Tensor:
     """The optimal parameters in sampling order, ``(prompts, steps, dimensions)``."""
-    chain = closed_forms.reference_chain(make_policy().schedule, world.DATA_STD)
+    chain = reference_chain(make_policy())
     return closed_forms.optimal_shifts(chain, world.directions(), BETA_NATS) / chain.sigma[:, None]
 
 
@@ -58,12 +63,14 @@ def test_every_step_has_a_density() -> None:
 def test_the_reference_is_the_exact_denoiser_and_a_unit_of_shift_is_one_sigma(policy: Policy) -> None:
     condition = policy.encode_prompts(world.PROMPTS)
     latents = torch.randn(8, 2, generator=keyed_random.generator("latents"))
-    alpha_bar = policy.schedule.alpha_bar
+    alphas_cumprod = world.diffusion().alphas_cumprod
     for step in range(world.NUM_TIMESTEPS):
         steps = torch.full((8,), step)
         timesteps = policy.schedule.timesteps[steps]
-        exact = closed_forms.posterior_noise(latents.double(), world.directions(), world.DATA_STD, alpha_bar[step])
-        predicted = policy.predict_noise(latents, timesteps, condition, weights="reference")
+        exact = closed_forms.posterior_noise(
+            latents.double(), world.directions(), world.DATA_STD, alphas_cumprod[timesteps[0]]
+        )
+        predicted = policy.predict(latents, timesteps, condition, weights="reference")
         torch.testing.assert_close(predicted.double(), exact, rtol=1e-5, atol=1e-6)
         moved = policy.step_mean(latents, steps, condition) - policy.step_mean(
             latents, steps, condition, weights="reference"
@@ -136,7 +143,7 @@ def test_log_ratios_of_the_optimum_predict_reward_differences(shared_start: bool
     rewards = GaussianLinear(Settings(), CPU)(clean, [prompt] * count)
     error = (u - u.mean()) - (rewards - rewards.mean()) / BETA
     if not shared_start:
-        chain = closed_forms.reference_chain(policy.schedule, world.DATA_STD)
+        chain = reference_chain(policy)
         start = chain.initial_reach * (drawn[:, 0].double() @ world.directions()[3])
         assert float(error.std()) == pytest.approx(float(start.std()) / BETA, rel=1e-3)
         error += (start - start.mean()) / BETA

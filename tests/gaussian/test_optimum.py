@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rfbench.core.schedule import make_schedule
+from rfbench.suite.suite import Sampler
 from rfbench.worlds.gaussian import closed_forms, world
 from rfbench_benchmarks.pages.gaussian_table import GaussianRun, run
 
@@ -38,8 +38,9 @@ def test_prdp_with_a_shared_start_reaches_it_exactly(runs: Runs) -> None:
 
 def test_prdp_predicts_reward_differences_up_to_the_start(runs: Runs) -> None:
     """The error that is left is the part of the reward that x_T carries, which no step's log-ratio can hold."""
-    schedule = make_schedule(world.noise_schedule(), world.NUM_TIMESTEPS, kind="ddim")
-    chain = closed_forms.reference_chain(schedule, world.DATA_STD)
+    process = world.diffusion()
+    schedule = process.chain(Sampler(kind="ddim", num_steps=world.NUM_TIMESTEPS))
+    chain = closed_forms.reference_chain(schedule, closed_forms.exact_noise(process, world.DATA_STD))
     steps = (chain.reach * chain.sigma).square().sum()
     start = chain.initial_reach.square()
     floor = math.sqrt(float(start / (start + steps)))

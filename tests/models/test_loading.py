@@ -127,7 +127,7 @@ def test_what_diffusers_corrects_is_corrected_and_said(spoilt: Callable[[str, Sp
     config = StableDiffusionConfig(path=str(spoilt("sd1", old)))
     model = StableDiffusion(config, CPU)
     assert model.latent_shape == (4, 64, 64)
-    assert model.noise_schedule.steps_offset == 1
+    assert model.process.steps_offset == 1
     said = " ".join(StableDiffusion.remarks(config))
     assert "sample_size of the UNet is 32 in a file of diffusers 0.6.0; taken as 64" in said
     assert "steps_offset of the scheduler is 0; taken as 1" in said

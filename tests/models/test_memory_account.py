@@ -97,7 +97,7 @@ def test_the_published_networks_have_their_published_size() -> None:
     assert sum(p.numel() for p in model.text.encoders[0].parameters()) == 123_060_480
     assert sum(p.numel() for p in model.vae.parameters()) == 49_490_199  # of 83,653,863: images are never encoded
     assert model.latent_shape == (4, 64, 64)
-    assert float(model.noise_schedule.alphas_cumprod[-1]) == pytest.approx(0.00466, abs=1e-5)
+    assert float(model.process.alphas_cumprod[-1]) == pytest.approx(0.00466, abs=1e-5)
 
 
 def test_the_peak_is_of_the_most_demanding_phase() -> None:

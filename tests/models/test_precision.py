@@ -50,7 +50,7 @@ def test_frozen_weights_in_the_compute_dtype_change_no_bit(
         with torch.autocast("cpu", dtype=LOW[precision]):
             expected = plain.predict(plain.denoiser, latents, timesteps, condition).float()
         for weights in ("policy", "reference"):
-            found = run.policy.predict_noise(latents, timesteps, condition, weights=weights, guided=False)
+            found = run.policy.predict(latents, timesteps, condition, weights=weights, guided=False)
             assert torch.equal(found, expected)
 
 

@@ -1,16 +1,20 @@
-"""The analytic world in closed form: denoiser, chain, expected reward, KL and optimum. README.md derives them.
+"""The analytic world in closed form: denoisers, chain, expected reward, KL and optimum. README.md derives them.
 
 Everything here is a pure function of float64 tensors. KL and beta are in nats, summed over dimensions and steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rfbench.core.schedule import Schedule
+from rfbench.core.noising.diffusion import Diffusion
+from rfbench.core.schedule import Schedule, per_row
+
+Exact = Callable[[Tensor, Tensor, Tensor], Tensor]  # E[output | x_t] from x_t, the data's mean and timesteps (m,)
 
 
 def posterior_noise(latents: Tensor, mean: Tensor, std: float, alpha_bar: Tensor) -> Tensor:
@@ -20,6 +24,31 @@ def posterior_noise(latents: Tensor, mean: Tensor, std: float, alpha_bar: Tensor
     """
     variance = alpha_bar * std**2 + 1 - alpha_bar
     return (1 - alpha_bar).sqrt() / variance * (latents - alpha_bar.sqrt() * mean)
+
+
+def exact_noise(process: Diffusion, std: float) -> Exact:
+    """The exact denoiser of a diffusion, for latents and means ``(m, dimensions)``."""
+
+    def output(latents: Tensor, mean: Tensor, timesteps: Tensor) -> Tensor:
+        alpha_bar = per_row(process.alphas_cumprod.to(latents.device), timesteps, latents)
+        return posterior_noise(latents, mean, std, alpha_bar)
+
+    return output
+
+
+def posterior_velocity(latents: Tensor, mean: Tensor, std: float, share: Tensor) -> Tensor:
+    """E[eps - x_0 | x_s] for x_s = (1 - s) x_0 + s eps with x_0 ~ N(mean, std^2 I), as ``posterior_noise``."""
+    variance = ((1 - share) * std).square() + share.square()
+    return (share - (1 - share) * std**2) / variance * (latents - (1 - share) * mean) - mean
+
+
+def exact_velocity(std: float) -> Exact:
+    """The exact denoiser of a flow, for latents and means ``(m, dimensions)``."""
+
+    def output(latents: Tensor, mean: Tensor, timesteps: Tensor) -> Tensor:
+        return posterior_velocity(latents, mean, std, timesteps.to(latents.dtype)[:, None])
+
+    return output
 
 
 @dataclass(frozen=True)
@@ -45,13 +74,13 @@ class Chain:
         return self.latent_gain.prod()
 
 
-def reference_chain(schedule: Schedule, std: float) -> Chain:
+def reference_chain(schedule: Schedule, exact: Exact) -> Chain:
     """The chain that ``schedule`` makes of the exact denoiser."""
-    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    alpha_bar, noise_weight = schedule.alpha_bar.double().cpu(), schedule.noise_weight.double().cpu()
+    one, timesteps = torch.ones(schedule.num_steps, 1, dtype=torch.float64), schedule.timesteps.cpu()
+    output_weight = schedule.output_weight.double().cpu()
     # the denoiser is linear in (x_t, m): its values at (1, 0) and (0, 1) are its coefficients
-    latent_gain = schedule.latent_weight.double().cpu() + noise_weight * posterior_noise(one, zero, std, alpha_bar)
-    mean_gain = noise_weight * posterior_noise(zero, one, std, alpha_bar)
+    latent_gain = schedule.latent_weight.double().cpu() + output_weight * exact(one, 0 * one, timesteps).flatten()
+    mean_gain = output_weight * exact(0 * one, one, timesteps).flatten()
     return Chain(latent_gain, mean_gain, schedule.sigma.double().cpu())
 
 
@@ -82,9 +111,9 @@ def optimal_shifts(chain: Chain, directions: Tensor, beta: float | Tensor) -> Te
 def noise_penalty_beta(schedule: Schedule, penalty: float) -> Tensor:
     """The beta of each step, ``(steps,)``, that makes beta_k KL_k = ``penalty`` |eps_theta - eps_ref|^2.
 
-    A penalty on the predicted noise is a KL without its weight noise_weight_k^2 / (2 sigma_k^2).
+    A penalty on the network's output eps is a KL without its weight output_weight_k^2 / (2 sigma_k^2).
     """
-    return (2 * penalty * (schedule.sigma / schedule.noise_weight).square()).double().cpu()
+    return (2 * penalty * (schedule.sigma / schedule.output_weight).square()).double().cpu()
 
 
 def measures(

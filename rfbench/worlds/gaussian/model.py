@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from rfbench.core.conditioning import Condition
 from rfbench.core.model import Model
-from rfbench.core.schedule import NoiseSchedule, Schedule, make_schedule, schedule_of
+from rfbench.core.noising.flow import AsFlow
+from rfbench.core.noising.process import Process
+from rfbench.core.schedule import Schedule
 from rfbench.errors import InputError
 from rfbench.suite.settings import Settings
-from rfbench.suite.suite import Suite
+from rfbench.suite.suite import Sampler, Suite
 from rfbench.worlds.gaussian import closed_forms, picture, world
 
 
@@ -24,35 +26,43 @@ class GaussianConfig(Settings):
     beta: float = Field(
         4.0, gt=0, description="KL weight of J and its optimum, reward units per (nat per latent dimension and step)"
     )
+    process: Literal["flow", "converted"] | None = Field(
+        None,
+        description="null: a diffusion, whose denoiser predicts noise; flow: a rectified flow, velocity; converted: "
+        "that diffusion as a flow",
+    )
 
 
 class ShiftedDenoiser(nn.Module):
-    """E[eps | x_t, c] plus a shift; a unit of ``shift`` moves the mean of an ancestral step by its own sigma.
+    """E[output | x_t, c] plus a shift; a unit of ``shift`` moves the mean of a step of ``unit`` by its own sigma.
 
     In that unit the KL is ``|shift|^2 / 2`` and every step's log-ratio is equally sensitive to its parameters.
     """
 
-    alphas_cumprod: Tensor
+    timesteps: Tensor
     means: Tensor
-    noise_per_unit: Tensor
+    output_per_unit: Tensor
 
-    def __init__(self, noise_schedule: NoiseSchedule, means: Tensor) -> None:
+    def __init__(self, unit: Schedule, exact: closed_forms.Exact, means: Tensor) -> None:
         super().__init__()
-        ancestral = make_schedule(noise_schedule, len(noise_schedule.alphas_cumprod), kind="ddim")
-        self.register_buffer("alphas_cumprod", noise_schedule.alphas_cumprod.float())
+        self.exact = exact
+        self.register_buffer("timesteps", unit.timesteps.flip(0).double())
         self.register_buffer("means", means.float())
-        self.register_buffer("noise_per_unit", (ancestral.sigma / ancestral.noise_weight).flip(0).float())
-        self.shift = nn.Parameter(torch.zeros(len(means), len(self.noise_per_unit), means.shape[1]))
+        self.register_buffer("output_per_unit", (unit.sigma / unit.output_weight).flip(0).float())
+        self.shift = nn.Parameter(torch.zeros(len(means), len(self.output_per_unit), means.shape[1]))
 
-    def noise_shift(self) -> Tensor:
-        """What is added to the exact noise prediction, ``(prompts, timesteps, dimensions)``."""
-        return self.noise_per_unit[:, None] * self.shift
+    def output_shift(self) -> Tensor:
+        """What is added to the exact output, ``(prompts, timesteps, dimensions)``."""
+        return self.output_per_unit[:, None] * self.shift
+
+    def nearest(self, timesteps: Tensor) -> Tensor:
+        """Which of its own timesteps is nearest to each of the ``timesteps`` ``(m,)``."""
+        return torch.bucketize(timesteps.double(), (self.timesteps[1:] + self.timesteps[:-1]) / 2)
 
     def forward(self, latents: Tensor, timesteps: Tensor, prompts: Tensor) -> Tensor:
-        """Predicted noise ``(m, dimensions)`` at ``timesteps`` ``(m,)`` for the prompts' rows ``(m,)``."""
-        alpha_bar = self.alphas_cumprod[timesteps][:, None]
-        exact = closed_forms.posterior_noise(latents, self.means[prompts], world.DATA_STD, alpha_bar)
-        return exact + self.noise_shift()[prompts, timesteps]
+        """The output ``(m, dimensions)`` at ``timesteps`` ``(m,)`` for the prompts' rows ``(m,)``."""
+        exact = self.exact(latents, self.means[prompts], timesteps)
+        return exact + self.output_shift()[prompts, self.nearest(timesteps)]
 
 
 class Gaussian(Model):
@@ -68,15 +78,23 @@ class Gaussian(Model):
     }
 
     def __init__(self, config: GaussianConfig, device: torch.device) -> None:
-        self.noise_schedule = world.noise_schedule()
-        self.denoiser = ShiftedDenoiser(self.noise_schedule, world.directions()).to(device)
+        self.process = self.read_process(config)
+        sampler = Sampler(kind=_kind(config), num_steps=world.NUM_TIMESTEPS)
+        if config.process == "flow":
+            unit, exact = world.flow().chain(sampler), closed_forms.exact_velocity(world.DATA_STD)
+        else:
+            diffusion = world.diffusion()
+            unit, exact = diffusion.chain(sampler), closed_forms.exact_noise(diffusion, world.DATA_STD)
+        self.denoiser = ShiftedDenoiser(unit, exact, world.directions()).to(device)
         self.latent_shape = (world.DIMENSIONS,)
-        self._beta = config.beta
+        self._config = config
         self._device = device
 
     @classmethod
-    def read_noise_schedule(cls, config: GaussianConfig) -> NoiseSchedule:
-        return world.noise_schedule()
+    def read_process(cls, config: GaussianConfig) -> Process:
+        if config.process == "flow":
+            return world.flow()
+        return AsFlow(world.diffusion()) if config.process == "converted" else world.diffusion()
 
     @classmethod
     def check_suite(cls, config: GaussianConfig, suite: Suite) -> None:
@@ -95,7 +113,7 @@ class Gaussian(Model):
                 "compute.gradient_checkpointing is on, but the gaussian world's denoiser has no activations to compute "
                 "again; use --set compute.gradient_checkpointing=false"
             )
-        _check_chain(schedule_of(world.noise_schedule(), suite.sampler))
+        _check_chain(cls.read_process(config).chain(suite.sampler), config)
 
     @classmethod
     def check_prompts(cls, config: GaussianConfig, prompts: Iterable[str]) -> None:
@@ -121,30 +139,43 @@ class Gaussian(Model):
     def pictures(self, images: Tensor) -> Tensor:
         return picture.draw(images)
 
+    def exact(self, latents: Tensor, mean: Tensor, timesteps: Tensor) -> Tensor:
+        """E[output | x_t] ``(m, dimensions)`` for latents and means of the data of the same shape."""
+        shown = self.process.network_latents(latents, timesteps)
+        return self.process.output_of(self.denoiser.exact(shown, mean, timesteps), shown, timesteps)  # type: ignore[operator]
+
     @torch.no_grad()
     def mean_shifts(self, schedule: Schedule) -> Tensor:
         """How far each step's mean is from the reference's, ``(prompts, steps, dimensions)`` float64, on the CPU."""
-        noise_shift = self.denoiser.noise_shift()[:, schedule.timesteps]  # type: ignore[operator]
-        return (schedule.noise_weight[:, None] * noise_shift).double().cpu()
+        rows = self.denoiser.nearest(schedule.timesteps)  # type: ignore[operator]
+        raw = self.denoiser.output_shift()[:, rows].transpose(0, 1)  # type: ignore[operator]
+        output_shift = self.process.output_of(raw, torch.zeros_like(raw), schedule.timesteps).transpose(0, 1)
+        return (schedule.output_weight[:, None] * output_shift).double().cpu()
 
     def exact_measures(self, schedule: Schedule, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Expected reward, KL, J and regret ``(prompts,)`` of the policy, without sampling."""
-        _check_chain(schedule)
+        _check_chain(schedule, self._config)
         rows = torch.tensor([world.index(prompt) for prompt in prompts])
         directions = world.directions()[rows]
         return closed_forms.measures(
-            closed_forms.reference_chain(schedule, world.DATA_STD),
+            closed_forms.reference_chain(schedule, self.exact),
             means=directions,
             directions=directions,
             shifts=self.mean_shifts(schedule)[rows],
-            beta=self._beta / (schedule.num_steps * world.DIMENSIONS),
+            beta=self._config.beta / (schedule.num_steps * world.DIMENSIONS),
         )
 
 
-def _check_chain(schedule: Schedule) -> None:
+def _kind(config: GaussianConfig) -> str:
+    """The sampler whose steps all have a density; a flow's chain ends in an image, where DDIM's last step has none."""
+    return "flow-sde" if config.process == "flow" else "ddim"
+
+
+def _check_chain(schedule: Schedule, config: GaussianConfig) -> None:
     """The optimum is that of all steps."""
     if len(schedule.objective_steps) < schedule.num_steps:
         raise InputError(
             f"the gaussian world's optimum counts every denoising step, but {len(schedule.objective_steps)} of "
-            f"{schedule.num_steps} carry a gradient; use --set sampler.kind=ddim --set sampler.skip_last_steps=0"
+            f"{schedule.num_steps} carry a gradient; use --set sampler.kind={_kind(config)} --set "
+            "sampler.skip_last_steps=0"
         )

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from rfbench.core.schedule import NoiseSchedule
+from rfbench.core.noising.diffusion import Diffusion
+from rfbench.core.noising.flow import Flow
 from rfbench.errors import InputError, did_you_mean
 
 DIMENSIONS = 2
@@ -33,11 +34,16 @@ def directions() -> Tensor:
     return torch.stack([radians.cos(), radians.sin()], dim=1)
 
 
-def noise_schedule() -> NoiseSchedule:
+def diffusion() -> Diffusion:
     """A cosine schedule; the last denoising step arrives at alpha_bar_0 < 1, so that it too has a density.
 
     alpha_bar_t = cos^2(pi/2 (t + 1/2) / (T + 1)), t = 0 ... T, from 0.995 down to 0.005 as in Stable Diffusion.
     """
     levels = torch.arange(NUM_TIMESTEPS + 1, dtype=torch.float64) + 0.5
     alphas_cumprod = (levels * math.pi / 2 / (NUM_TIMESTEPS + 1)).cos().square()
-    return NoiseSchedule(alphas_cumprod[1:], final_alpha_cumprod=float(alphas_cumprod[0]))
+    return Diffusion(alphas_cumprod[1:], final_alpha_cumprod=float(alphas_cumprod[0]))
+
+
+def flow() -> Flow:
+    """The same data as a rectified flow, from noise alone to the data themselves."""
+    return Flow()

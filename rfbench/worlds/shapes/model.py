@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from rfbench.core.model import Reading
-from rfbench.core.schedule import NoiseSchedule
+from rfbench.core.noising.process import Process
 from rfbench.hub.sources import Source
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
 from rfbench.suite.settings import Settings
@@ -29,8 +29,8 @@ class ShapesModel(StableDiffusion):
         return super().untrained(CONFIG, device)
 
     @classmethod
-    def read_noise_schedule(cls, config: Settings) -> NoiseSchedule | None:
-        return super().read_noise_schedule(CONFIG)
+    def read_process(cls, config: Settings) -> Process | None:
+        return super().read_process(CONFIG)
 
     @classmethod
     def reading(cls, config: Settings) -> Reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,3 +153,10 @@ def test_an_arrow_upward_is_seen_in_every_form(tmp_path: Path, monkeypatch: pyte
         path.write_text(text)
         monkeypatch.setitem(MODULES, "rfbench.suite.form", path)
         assert list(imports("rfbench.suite.form")) == [found]
+
+
+def test_the_wheel_holds_every_package() -> None:
+    text = (ROOT.parent / "pyproject.toml").read_text(encoding="utf-8")
+    packages = text[text.index("packages = [") : text.index("[tool.setuptools.package-dir]")]
+    there = {".".join(path.parent.relative_to(ROOT.parent).parts) for path in ROOT.rglob("*.py")}
+    assert there <= set(re.findall(r'"(rfbench[\w.]*)"', packages))

@@ -41,7 +41,7 @@ def _ratio(record: EvaluationRecord) -> float | None:
 
 
 def rows(records: Sequence[EvaluationRecord], suite: Suite) -> list[Row]:
-    """The calibration's table: what the paper gives too, then the others; no KL, which is that of the base model itself."""
+    """The calibration's table: what the paper gives too, then the others, without a base model's KL from itself."""
     paper = base_row(suite.paper.suite, suite.paper.reward) if suite.paper else {}
     table = [
         Row(

@@ -32,7 +32,7 @@ num_prompts = 1
 images_per_prompt = 2
 """
 PLUGINS = """
-from rfbench.worlds.gaussian.model import Gaussian
+from rfbench.worlds.gaussian.model import Gaussian, GaussianConfig
 from rfbench.worlds.gaussian.prompts import GaussianPrompts
 from rfbench.worlds.gaussian.reward import GaussianLinear
 from rfbench.hub.sources import Source
@@ -42,9 +42,13 @@ class Config(Settings):
     path: str
     revision: str = "main"
 
+class ModelConfig(GaussianConfig):
+    path: str
+    revision: str = "main"
+
 class PublishedModel(Gaussian):
     "Reads files of a hub."
-    Config = Config
+    Config = ModelConfig
     @classmethod
     def sources(cls, config):
         files = ("unet/config.json", "unet/*.safetensors")

@@ -89,7 +89,11 @@ def test_a_contrast_of_the_ladder_pairs_its_seeds(tmp_path: Path) -> None:
     found = ladder.read([tmp_path]).ends["seen"]
     pair = stats.ttest_rel(*([ends[cell][seed] for seed in range(3)] for cell in ("prdp", "prdp-k1")))
     limits = pair.confidence_interval()
-    assert ladder.contrast(found, "prdp-k1", "prdp") == pytest.approx((0.4, limits.low, limits.high, 3))
+    paired = ladder.contrast(found, "prdp-k1", "prdp")
+    assert paired is not None
+    interval, seeds = paired
+    assert (interval.estimate, interval.low, interval.high) == pytest.approx((0.4, limits.low, limits.high))
+    assert seeds == 3
     assert ladder.contrast(found, "ddpo", "prdp") is None  # one seed in common tells nothing
     assert ladder.contrast(found, "ddpo", "ddpo-16x8") is None
 

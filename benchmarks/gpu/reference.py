@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from rfbench.core.policy import Policy
 
 FILE = Path("ddpo_pytorch") / "diffusers_patch" / "ddim_with_logprob.py"
+CONFIGS = Path(str(resources.files("rfbench.models") / "sd1"))  # Stable Diffusion 1.x
 GUIDANCE, CLIP_RANGE, ADVANTAGE_CLIP = 5.0, 1e-4, 5.0
 
 
@@ -39,14 +41,7 @@ def epoch(folder: Path, policy: Policy, images: int, steps: int, batch: int, lap
     ``lap`` waits for the device.
     """
     step, unet, device = load_step(folder), policy.denoiser, next(policy.denoiser.parameters()).device
-    scheduler = DDIMScheduler(  # as Stable Diffusion 1.x configures it
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
+    scheduler = DDIMScheduler.from_pretrained(CONFIGS / "scheduler")
     scheduler.set_timesteps(steps, device=device)
     text = policy.encode_prompts([""])["text"]
     optimizer = torch.optim.AdamW(list(policy.trainable().values()), lr=1e-5)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from rfbench.report import analyse
+from rfbench.report.analysis.intervals import Interval, mean
 from rfbench.report.render.plots import PAGE_WIDTH, plotting
 from rfbench.report.render.tables import markdown_row
 
@@ -56,20 +56,6 @@ CONTRASTS = (
 OUTCOMES = ("seen", "unseen", "KL")
 
 
-class Interval(NamedTuple):
-    """A mean of ``seeds`` numbers with its 95 % t interval."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    @property
-    def told(self) -> bool:
-        """Whether it can be told from 0."""
-        return self.low > 0 or self.high < 0
-
-
 Ends = dict[str, dict[int, float]]  # a number of each run, by cell and seed
 
 
@@ -100,19 +86,11 @@ def read(runs: Sequence[Path]) -> Ladder:
     return Ladder(ends, lows)
 
 
-def interval(values: Sequence[float]) -> Interval | None:
-    """None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    reach = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    return Interval(mean, mean - reach, mean + reach, len(values))
-
-
-def contrast(ends: Ends, first: str, second: str) -> Interval | None:
-    """``second`` less ``first``, over the seeds that both have."""
+def contrast(ends: Ends, first: str, second: str) -> tuple[Interval, int] | None:
+    """``second`` less ``first`` over the seeds that both have, and their number; None for fewer than two."""
     a, b = ends.get(first, {}), ends.get(second, {})
-    return interval([b[seed] - a[seed] for seed in sorted(a.keys() & b.keys())])
+    differences = [[b[seed] - a[seed]] for seed in sorted(a.keys() & b.keys())]
+    return (mean(np.array(differences)).interval(), len(differences)) if len(differences) > 1 else None
 
 
 def cells_table(ladder: Ladder) -> str:
@@ -141,16 +119,17 @@ def contrasts_table(ladder: Ladder) -> str:
         found = {outcome: contrast(ends[outcome], first, second) for outcome in OUTCOMES}
         if found["seen"] is None:
             continue
-        numbers = [_shown(found[outcome], 0 if outcome == "KL" else 2) for outcome in OUTCOMES]
-        lines.append([what, f"`{first}`", f"`{second}`", str(found["seen"].seeds), *numbers])
+        numbers = [_shown(pair[0], 0 if outcome == "KL" else 2) for outcome, pair in found.items() if pair]
+        lines.append([what, f"`{first}`", f"`{second}`", str(found["seen"][1]), *numbers])
     return "\n".join(markdown_row(line) for line in lines)
 
 
-def _shown(found: Interval | None, digits: int) -> str:
-    if found is None:
-        return "–"
-    text = f"{found.mean:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-    return f"**{text}**" if found.told else text
+def _shown(found: Interval, digits: int) -> str:
+    low, high = found.low, found.high
+    assert low is not None
+    assert high is not None
+    text = f"{found.estimate:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return f"**{text}**" if low > 0 or high < 0 else text
 
 
 def draw(ladder: Ladder) -> Figure:
@@ -163,10 +142,11 @@ def draw(ladder: Ladder) -> Figure:
     axis = figure.subplots()
     for place, (_, first, second) in enumerate(rows):
         for outcome, colour, offset in (("seen", "black", -0.12), ("unseen", "0.6", 0.12)):
-            found = contrast(ends[outcome], first, second)
-            assert found is not None
+            pair = contrast(ends[outcome], first, second)
+            assert pair is not None
+            found, _ = pair
             axis.plot([found.low, found.high], [place + offset] * 2, color=colour, linewidth=1.6)
-            axis.plot(found.mean, place + offset, "o", color=colour, markersize=4)
+            axis.plot(found.estimate, place + offset, "o", color=colour, markersize=4)
     axis.axvline(0, color="0.4", linewidth=0.8)
     axis.set_yticks(range(len(rows)), [f"{what}\n{first} → {second}" for what, first, second in rows], fontsize=7)
     axis.invert_yaxis()

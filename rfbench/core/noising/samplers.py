@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from rfbench.core.noising.levels import Levels, unit_share_norm
@@ -54,7 +55,7 @@ def flow_sde(levels: Levels, noise_level: float) -> KeptAndSigma:
 
 def dance_sde(levels: Levels, noise_level: float) -> KeptAndSigma:
     """DanceGRPO's SDE (arXiv 2505.07818): g is ``noise_level`` at every noise level."""
-    return _euler(levels, noise_level**2 * levels.share.new_ones(len(levels.share)))
+    return _euler(levels, noise_level**2 * torch.ones_like(levels.share))
 
 
 def _euler(levels: Levels, squared_diffusion: Tensor) -> KeptAndSigma:

@@ -13,7 +13,7 @@ from rfbench.errors import InputError, RfbenchError
 from rfbench.records.pace import duration, seconds_left
 from rfbench.records.submission import Task, TaskState
 from rfbench.report.render.watch import Watcher, sparkline, watch
-from tests.report.run_writer import write_run
+from tests.report.run_writer import SUITE, write_run
 
 UPDATED = "2026-01-01T00:00:00+00:00"
 JUST_THEN = datetime(2026, 1, 1, 0, 0, 10, tzinfo=timezone.utc)
@@ -65,6 +65,15 @@ def test_without_a_terminal_it_prints_once(tmp_path: Path) -> None:
     assert "[red]prdp" in text
     assert "▁▅█" in text
     assert "1 finished" in text
+
+
+def test_80_columns_hold_a_runs_names_and_status_in_one_line(tmp_path: Path) -> None:
+    write_run(
+        tmp_path, "prdp-no-clip", curve=[21.0 + 0.1 * k for k in range(11)], suite=SUITE | {"name": "large-shapes"}
+    )
+    output = io.StringIO()
+    watch([tmp_path], Console(file=output, width=80))
+    assert "large-shapes prdp-no-clip    0 finished 50/50  22.00 " in output.getvalue()
 
 
 def test_a_sparkline_spans_its_own_range() -> None:

@@ -140,11 +140,11 @@ def render_statuses(runs: list[RunStatus], limit: int | None) -> RenderableType:
     if not runs:
         return Text("no runs yet; start one with `rfbench run prdp --suite tiny-shapes`")
     placed = any(run.where for run in runs)
-    table = Table(box=box.SIMPLE_HEAD, expand=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)  # 80 columns hold a name and a status in one piece
     for heading in ("suite", "variant"):
         table.add_column(heading, overflow="fold")
     table.add_column("seed", justify="right")
-    table.add_column("status", overflow="fold")
+    table.add_column("status", no_wrap=not placed, overflow="fold")
     for heading in ("epoch", "reward"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("so far", no_wrap=True)

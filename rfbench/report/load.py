@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import polars as pl
 import polars.selectors as cs
@@ -52,11 +52,12 @@ SPENT: dict[str, pl.DataType] = {
 }
 COUNTERS = tuple(CountersRecord.model_fields)
 IDENTITY = ("run", "suite", "variant", "seed")
+STUDIES = "studies"  # results/studies/<name>/<suite>/<variant>/seed-<n>: read where it is named, not with all results
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that could not be read, and was left out."""
+    """Something that was left out, and why: mostly what could not be read."""
 
     path: str
     message: str
@@ -86,13 +87,14 @@ class Runs:
 
 
 def load(folders: Sequence[Path | str]) -> Runs:
-    """Read every run folder at or below `folders`, whatever its status."""
+    """Read every run folder at or below `folders`, whatever its status; studies only where they are named."""
     rows: list[dict[str, Any]] = []
     records: dict[str, RunRecord] = {}
     problems: list[Problem] = []
     evals: list[pl.DataFrame] = []
     metrics: list[pl.DataFrame] = []
-    for folder in find_run_folders([Path(f) for f in folders]):
+    tops = [Path(folder) for folder in folders]
+    for folder in find_run_folders(tops):
         name = os.fsencode(folder).decode("utf-8", "backslashreplace")  # frames and files hold no other names
         try:
             record = parse_run((folder / "run.json").read_bytes(), f"{name}/run.json")
@@ -112,6 +114,10 @@ def load(folders: Sequence[Path | str]) -> Runs:
         evals.append(curves)
         if not epochs.is_empty():
             metrics.append(epochs.select(*identity, pl.all().exclude(IDENTITY)))
+    for studies in studies_below(tops):
+        names = [study.name for study in sorted(studies.iterdir()) if study.is_dir() and study not in tops]
+        if names:
+            problems.append(Problem(str(studies), f"a study is compared where its folder is named: {', '.join(names)}"))
     return Runs(
         pl.DataFrame(rows, schema=_run_schema()),
         pl.concat(evals, rechunk=True) if evals else _no_evals(),
@@ -122,21 +128,40 @@ def load(folders: Sequence[Path | str]) -> Runs:
 
 
 def find_run_folders(folders: Sequence[Path]) -> list[Path]:
-    """Folders that hold a run.json, at or below `folders`, each once, in the order of their paths. Follows links."""
-    found: dict[Path, Path] = {}
+    """Folders that hold a run.json, at or below `folders`, each once, in the order of their paths. Follows links.
+
+    What is below a folder of studies is found where that folder, or one in it, is among `folders`.
+    """
+    found = [run for run, kind in _walk(folders) if kind == "run"]
+    return sorted({run.resolve(): run for run in reversed(found)}.values())
+
+
+def studies_below(folders: Sequence[Path]) -> list[Path]:
+    """The folders of studies that `find_run_folders` leaves out."""
+    return [studies for studies, kind in _walk(folders) if kind == "studies"]
+
+
+def _walk(folders: Sequence[Path]) -> Iterator[tuple[Path, Literal["run", "studies"]]]:
     entered: set[str] = set()
     for top in folders:
         if not top.is_dir():
             raise InputError(f"{top} is not a folder; give the folder that holds your runs, such as results/")
         for here, below, files in os.walk(top, followlinks=True):
             below.sort()
-            if "run.json" in files:
-                found.setdefault(Path(here).resolve(), Path(here))
             real = os.path.realpath(here)
-            if "run.json" in files or real in entered:  # a link may lead back to where it stands
+            studies = Path(here) != top and _holds_studies(Path(here))
+            if "run.json" in files:
+                yield Path(here), "run"
+            elif studies:
+                yield Path(here), "studies"
+            if "run.json" in files or studies or real in entered:  # a link may lead back to where it stands
                 below.clear()
             entered.add(real)
-    return sorted(found.values())
+
+
+def _holds_studies(folder: Path) -> bool:
+    """Whether this is a folder of studies, and no suite of that name: <variant>/seed-<n> lies right below a suite."""
+    return folder.name == STUDIES and not any(folder.glob("*/*/run.json"))
 
 
 def read_metrics(path: Path) -> tuple[pl.DataFrame, list[Problem]]:

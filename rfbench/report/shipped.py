@@ -1,7 +1,7 @@
 """Runs that ship with rfbench beside a user's own: shown together, and never pooled unasked.
 
 Reference runs lie in ``reference/<suite>/...`` and those of studies in ``studies/<name>/<suite>/...``; a user's own in
-``<suite>/...``. Where a suite has runs of several such places, the reference keeps its names; the others bear theirs.
+``<suite>/...``. A study takes part where its folder is named (`load.find_run_folders`). Where a suite has runs of several such places, the reference keeps its names; the others bear theirs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from rfbench.records.identity import differences
-from rfbench.report.load import Runs
+from rfbench.report.load import STUDIES, Runs
 
 REFERENCE, OWN = "reference", "yours"
 
@@ -21,7 +21,7 @@ def collection(run: Path) -> str:
     above = run.parents[2]
     if above.name == REFERENCE:
         return REFERENCE
-    return f"studies/{above.name}" if above.parent.name == "studies" else OWN
+    return f"{STUDIES}/{above.name}" if above.parent.name == STUDIES else OWN
 
 
 def tell_apart(runs: Runs) -> tuple[Runs, list[str]]:

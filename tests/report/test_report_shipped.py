@@ -39,10 +39,24 @@ def test_a_users_run_of_another_experiment_is_a_suite_of_its_own(tmp_path: Path)
     assert any("epochs: 20 against 5" in note for note in found.notes.summaries)
 
 
-def test_each_place_alone_keeps_its_names(tmp_path: Path) -> None:
+def test_studies_take_part_where_they_are_named_and_are_mentioned_elsewhere(tmp_path: Path) -> None:
     reference(tmp_path)
     write_run(tmp_path / "studies" / "ladder", "rung", 0)
     write_run(tmp_path / "studies" / "ladder", "rung", 1)
+    (tmp_path / "studies" / "former").mkdir()
     assert set(analyse([tmp_path / "reference"]).estimates["variant"]) == {"prdp", "ddpo"}
     assert set(analyse([tmp_path / "studies" / "ladder"]).estimates["variant"]) == {"rung"}
-    assert "rung (studies/ladder)" in set(analyse([tmp_path]).estimates["variant"])
+    assert set(analyse([tmp_path / "studies"]).estimates["variant"]) == {"rung"}
+    everything = analyse([tmp_path])
+    assert set(everything.estimates["variant"]) == {"prdp", "ddpo"}
+    assert [note for note in everything.notes if "stud" in note] == [
+        f"left out: {tmp_path / 'studies'}: a study is compared where its folder is named: former, ladder"
+    ]
+    beside = analyse([tmp_path, tmp_path / "studies" / "ladder"])
+    assert set(beside.estimates["variant"]) == {"prdp", "ddpo", "rung (studies/ladder)"}
+    assert [note.rsplit(": ")[-1] for note in beside.notes if "a study" in note] == ["former"]
+
+
+def test_a_suite_may_be_called_studies(tmp_path: Path) -> None:
+    write_run(tmp_path, "prdp", 0, suite=SUITE | {"name": "studies"})
+    assert set(analyse([tmp_path]).estimates["suite"]) == {"studies"}

@@ -22,7 +22,8 @@ LIFELINE = [sys.executable, "-m", "rfbench.sweeps.lifeline"]
 WAITS = (
     "import signal, sys, time; signal.signal(15, lambda *_: (open(sys.argv[1], 'w').write('ended'), sys.exit(130)))\n"
 )
-WAITS += "open(sys.argv[1], 'w').write('runs'); time.sleep(600)"
+# Short sleeps: a signal that comes between a line and a long sleep would be answered after it.
+WAITS += "open(sys.argv[1], 'w').write('runs')\nfor _ in range(6000): time.sleep(0.1)"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Runs that ship with rfbench beside a user's own: shown together, and never pooled unasked.
 
 Reference runs lie in ``reference/<suite>/...`` and those of studies in ``studies/<name>/<suite>/...``; a user's own in
-``<suite>/...``. A study takes part where its folder is named (`load.find_run_folders`). Where a suite has runs of several
-such places, the reference keeps its names; the others bear theirs.
+``<suite>/...``. A study takes part where its folder is named (`load.find_run_folders`). Where a suite has runs of
+several such places, the reference keeps its names; the others bear theirs.
 """
 
 from __future__ import annotations

@@ -18,7 +18,11 @@ from tests.documented import PAGES, ROOT, in_blocks, in_sentences, outside_block
 PLACEHOLDERS = {"SUITE": "tiny-shapes", "A": "prdp", "N": "2", "RUN": "results/tiny-shapes/prdp/seed-0"}
 # No longer than it must be to have trained once; a study tells what it would run.
 SHORTER = {
-    "run": ["--set", "epochs=1", "--set", "evaluation.sets.seen.num_prompts=2"],
+    "run": [
+        *("--set", "epochs=1"),
+        *("--set", "budget.reward_queries_per_epoch=32"),
+        *("--set", "evaluation.sets.seen.num_prompts=2"),
+    ],
     "sweep": ["--dry-run", "--out", "swept"],
     "tune": ["--dry-run"],
 }
@@ -138,5 +142,8 @@ def test_every_command_on_the_embedded_worlds_runs(
         if arguments[0] == "new":  # in a process of its own, which knows no plugin of an earlier command
             subprocess.run([sys.executable, "-m", "rfbench", *arguments], check=True)
             continue
-        code = exit_code([*arguments, *SHORTER.get(arguments[0], [])])
+        shorter = SHORTER.get(arguments[0], [])
+        if arguments[0] == "run" and any("-shapes" in word for word in arguments):
+            shorter = [*shorter, "--set", "evaluation.sets.unseen.num_prompts=2"]
+        code = exit_code([*arguments, *shorter])
         assert code == 0, (arguments, said(capsys))

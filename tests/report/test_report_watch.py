@@ -67,12 +67,13 @@ def test_without_a_terminal_it_prints_once(tmp_path: Path) -> None:
     assert "1 finished" in text
 
 
-def test_80_columns_hold_a_runs_names_and_status_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_holds_a_runs_names_and_status_in_one_line(tmp_path: Path, width: int) -> None:
     write_run(
         tmp_path, "prdp-no-clip", curve=[21.0 + 0.1 * k for k in range(11)], suite=SUITE | {"name": "large-shapes"}
     )
     output = io.StringIO()
-    watch([tmp_path], Console(file=output, width=80))
+    watch([tmp_path], Console(file=output, width=width))
     assert "large-shapes prdp-no-clip    0 finished 50/50  22.00 " in output.getvalue()
 
 

@@ -26,6 +26,7 @@ from rfbench.report.load import Runs, find_run_folders, load
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 16
+ROOMY = 80  # columns that hold names, status and curve in one line
 SILENT_AFTER = 5  # epochs of the run's own pace, but at least a minute
 QUEUE_EVERY = 15.0  # seconds between two questions to the cluster
 STYLES = {"running": "bold cyan", "queued": "cyan", "finished": "green", "failed": "bold red", "interrupted": "yellow"}
@@ -115,45 +116,47 @@ def watch(folders: Sequence[Path | str], console: Console, queue: Queue | None =
     """Show the runs until Ctrl-C, waiting for folders to appear; once, where the output is not a terminal."""
     watcher = Watcher(folders, queue)
     if not (console.is_interactive and console.file.isatty()):  # colour can be forced into a file, which is no screen
-        console.print(_screen(watcher, limit=None))
+        console.print(_screen(watcher, console.width, limit=None))
         return
     with Live(console=console, auto_refresh=False, screen=True) as live:
         try:
             while True:
-                live.update(_screen(watcher, limit=max(1, console.height - 6)), refresh=True)
+                live.update(_screen(watcher, console.width, limit=max(1, console.height - 6)), refresh=True)
                 time.sleep(every)
         except KeyboardInterrupt:
             pass
 
 
-def _screen(watcher: Watcher, limit: int | None) -> RenderableType:
+def _screen(watcher: Watcher, width: int, limit: int | None) -> RenderableType:
     """The runs, what is waited for, and what is wrong with the queue."""
-    shown = [render_statuses(watcher.look(), limit)]
+    shown = [_render_statuses(watcher.look(), width, limit)]
     shown += [Text(f" {folder} is not there yet", style="dim") for folder in watcher.missing()]
     if watcher.trouble:
         shown.append(Text(f" the queue is not known: {watcher.trouble}", style="yellow"))
     return Group(*shown)
 
 
-def render_statuses(runs: list[RunStatus], limit: int | None) -> RenderableType:
-    """A row per run, at most `limit` of them."""
+def _render_statuses(runs: list[RunStatus], width: int, limit: int | None) -> RenderableType:
+    """A row per run, at most `limit` of them; without the curve and its drop where they would break the names."""
     if not runs:
         return Text("no runs yet; start one with `rfbench run prdp --suite tiny-shapes`")
     placed = any(run.where for run in runs)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)  # 80 columns hold a name and a status in one piece
+    roomy = width >= ROOMY
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for heading in ("suite", "variant"):
         table.add_column(heading, overflow="fold")
     table.add_column("seed", justify="right")
     table.add_column("status", no_wrap=not placed, overflow="fold")
     for heading in ("epoch", "reward"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("so far", no_wrap=True)
-    for heading in ("drop", "left"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    if roomy:
+        table.add_column("so far", no_wrap=True)
+        table.add_column("drop", justify="right", no_wrap=True)
+    table.add_column("left", justify="right", no_wrap=True)
     if placed:
         table.add_column("where", overflow="fold")
     for run in runs[:limit]:
-        table.add_row(*_cells(run), *([escape(run.where)] if placed else []))
+        table.add_row(*_cells(run, roomy), *([escape(run.where)] if placed else []))
     counts = ", ".join(
         f"{sum(r.status == s for r in runs)} {s}" for s in STATUS_ORDER if any(r.status == s for r in runs)
     )
@@ -162,13 +165,14 @@ def render_statuses(runs: list[RunStatus], limit: int | None) -> RenderableType:
     return Group(table, Text(f" {counts}{hidden}; {meaning}", style="dim"))
 
 
-def _cells(run: RunStatus) -> list[str]:
+def _cells(run: RunStatus, roomy: bool) -> list[str]:
     status = f"[{STYLES.get(run.status, 'default')}]{escape(run.status)}[/]"
     if run.silent_seconds is not None:
         status += f" [yellow](silent for {duration(run.silent_seconds)})[/]"
     if run.error:
         status += f" {escape(run.error[:60])}"
     digits = decimals([pl.Series(run.rewards)]) if run.rewards else 0
+    curve = [sparkline(run.rewards), "–" if run.drawdown is None else f"{run.drawdown:.{digits}f}"]
     return [
         escape(run.suite),
         escape(run.algorithm),
@@ -176,8 +180,7 @@ def _cells(run: RunStatus) -> list[str]:
         status,
         f"{run.epoch}/{'?' if run.epochs is None else run.epochs}",
         f"{run.rewards[-1]:.{digits}f}" if run.rewards else "–",
-        sparkline(run.rewards),
-        "–" if run.drawdown is None else f"{run.drawdown:.{digits}f}",
+        *(curve if roomy else []),
         "" if run.seconds_left is None else duration(run.seconds_left),
     ]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,17 @@ def prompt_file(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
 def suite(tiny: ModuleType, pipeline: Path, prompt_file: Path) -> Suite:
     """A suite on the tiny pipeline that trains three epochs in a second."""
     return tiny.make_suite(pipeline, prompt_file)
+
+
+@pytest.fixture(scope="session")
+def whole(
+    tiny: ModuleType, pipeline: Path, prompt_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The folder of an algorithm's run of ``suite`` that nothing disturbed, made once; it is only read."""
+    from tests.runs import run
+
+    out = tmp_path_factory.mktemp("whole")
+    return cache(lambda label: run(tiny.make_suite(pipeline, prompt_file), out, label))
 
 
 @pytest.fixture

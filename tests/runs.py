@@ -75,8 +75,8 @@ def owner(folder: Path) -> Owner:
 
 KILLS: dict[str, tuple[Any, str, int, bool]] = {
     "in the first sampling": (rollout, "log_density", 3, True),
-    "in the second epoch's sampling": (rollout, "log_density", 11, True),
-    "in an update": (Learner, "backward", 17, True),
+    "in the second epoch's sampling": (rollout, "log_density", 7, True),
+    "in an update": (Learner, "backward", 8, True),
     "between the updates of an epoch": (Learner, "step", 3, False),
     "after the records, before the checkpoint": (checkpoint, "save", 3, True),
     "while a checkpoint is written": (checkpoint, "save_file", 3, False),

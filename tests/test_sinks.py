@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
 from tests import tiny
-from tests.runs import assert_same_run, run
+from tests.runs import assert_same_run
 
 
 class Heard(rfbench.Sink):
@@ -46,21 +46,23 @@ def test_a_sink_hears_every_record_in_order_and_the_end(suite: Suite, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_sink_may_stop_a_run_which_then_resumes(suite: Suite, tmp_path: Path) -> None:
+def test_a_sink_may_stop_a_run_which_then_resumes(suite: Suite, tmp_path: Path, whole: Callable[[str], Path]) -> None:
     first, second = Heard(at=2), Heard()
     with pytest.raises(KeyboardInterrupt):
         train(tiny.plan(suite), tmp_path / "stopped", Quiet(), sinks=[first])
     assert first.heard == ["5 measures after 0", "epoch 1", "epoch 2", "interrupted"]
     resumed = train(tiny.plan(suite), tmp_path / "stopped", Quiet(), sinks=[second], resume=True)
     assert second.heard == WHOLE[2:]  # the second epoch again, which had no checkpoint
-    assert_same_run(resumed, run(suite, tmp_path / "whole"))
+    assert_same_run(resumed, whole("prdp"))
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError])
-def test_a_sink_that_fails_costs_no_run(suite: Suite, tmp_path: Path, error: type[Exception]) -> None:
+def test_a_sink_that_fails_costs_no_run(
+    suite: Suite, tmp_path: Path, error: type[Exception], whole: Callable[[str], Path]
+) -> None:
     failing, other, quiet = Heard(at=1, error=error), Heard(), Quiet()
     path = train(tiny.plan(suite), tmp_path / "told", quiet, sinks=[failing, other])
     assert failing.heard == WHOLE[:2]
     assert other.heard == WHOLE
     assert any(f"the sink Heard failed ({error.__name__}: enough)" in note for note in quiet.notes)
-    assert_same_run(path, run(suite, tmp_path / "alone"))
+    assert_same_run(path, whole("prdp"))

@@ -35,6 +35,7 @@ class Broken(Algorithm):
 """
 
 
+@pytest.mark.slow
 def test_a_failed_run_does_not_stop_the_others_and_a_second_sweep_does_only_what_is_left(
     suite_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,15 @@ def single(curves: dict[str, list[tuple[int, float]]]) -> dict[str, list[tuple[i
     return {name: [(epoch, float(np.float32(value))) for epoch, value in curve] for name, curve in curves.items()}
 
 
-def test_tensorboard_holds_the_records_and_the_run_is_the_same(suite: Suite, tmp_path: Path) -> None:
+def test_tensorboard_holds_the_records_and_the_run_is_the_same(
+    suite: Suite, tmp_path: Path, whole: Callable[[str], Path]
+) -> None:
     folder = run(tracked(suite, tensorboard=True), tmp_path / "tracked")
     curves = tensorboard_curves(folder)
     assert curves == single(recorded(folder))
     assert [epoch for epoch, _ in curves["metrics/reward_mean"]] == [1, 2, 3]
     assert [epoch for epoch, _ in curves["seen/kl"]] == [0, 2, 3]
-    assert_same_run(folder, run(suite, tmp_path / "plain"))
+    assert_same_run(folder, whole("prdp"))
     assert not (tmp_path / "plain" / "tiny" / "prdp" / "seed-0" / "trackers").exists()
 
 
@@ -159,7 +162,12 @@ def test_trackers_are_no_part_of_the_suites_hash(suite: Suite) -> None:
     ],
 )
 def test_a_tracker_that_fails_costs_no_run(
-    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, working: str, failing: str
+    suite: Suite,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    working: str,
+    failing: str,
+    whole: Callable[[str], Path],
 ) -> None:
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / "wandb.py").write_text(WANDB.replace(working, failing))
@@ -168,4 +176,4 @@ def test_a_tracker_that_fails_costs_no_run(
     progress = Quiet()
     folder = train(plan.make_plan(tracked(suite, wandb="offline"), "prdp", 0), tmp_path / "tracked", progress)
     assert len([note for note in progress.notes if "the tracker wandb failed" in note]) == 1
-    assert_same_run(folder, run(suite, tmp_path / "plain"))
+    assert_same_run(folder, whole("prdp"))

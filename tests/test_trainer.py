@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +39,6 @@ def test_reward_noise_is_the_same_for_any_chunk_size_and_of_the_size_asked_for(s
     assert len(first.unique()) == 24
 
 
-@pytest.fixture(scope="module")
-def whole(pipeline: Path, prompt_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of an algorithm's run that was never stopped, made once."""
-    out = tmp_path_factory.mktemp("whole")
-    return cache(lambda label: run(tiny.make_suite(pipeline, prompt_file), out, label))
-
-
 @pytest.mark.parametrize("label", tiny.ALGORITHMS)
 def test_two_runs_are_equal(suite: Suite, tmp_path: Path, label: str, whole: Callable[[str], Path]) -> None:
     first, second = run(suite, tmp_path, label), whole(label)
@@ -64,9 +56,9 @@ def test_the_first_evaluation_is_the_same_for_every_algorithm_and_seed(suite: Su
     assert {r["measure"]: r["mean"] for r in start}["kl"] == 0
 
 
-def test_evaluation_does_not_disturb_training(suite: Suite, tmp_path: Path) -> None:
+def test_evaluation_does_not_disturb_training(suite: Suite, tmp_path: Path, whole: Callable[[str], Path]) -> None:
     never = suite.model_copy(update={"evaluation": suite.evaluation.model_copy(update={"every": 100})})
-    often, rarely = run(suite, tmp_path / "often"), run(never, tmp_path / "rarely")
+    often, rarely = whole("prdp"), run(never, tmp_path)
     assert lines(often, "metrics") == lines(rarely, "metrics")
     assert all(torch.equal(value, weights(rarely)[name]) for name, value in weights(often).items())
 
@@ -117,10 +109,11 @@ def test_the_paper_that_a_suite_repeats_stands_in_its_runs(suite: Suite, tmp_pat
 
 
 def test_resume_refuses_other_settings(suite: Suite, tmp_path: Path) -> None:
-    folder = run(suite, tmp_path)
+    short = suite.model_copy(update={"epochs": 1})
+    folder = run(short, tmp_path)
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
-    with pytest.raises(InputError, match=r"epochs was 3 and is 5.*--overwrite"):
+    with pytest.raises(InputError, match=r"epochs was 1 and is 5.*--overwrite"):
         run(suite.model_copy(update={"epochs": 5}), tmp_path, resume=True)
 
 
@@ -131,8 +124,8 @@ def test_two_processes_cannot_write_one_folder(suite: Suite, tmp_path: Path) -> 
     del holder
 
 
-def test_a_damaged_checkpoint_is_named_with_its_checksum(suite: Suite, tmp_path: Path) -> None:
-    folder = run(suite, tmp_path)
+def test_a_damaged_checkpoint_is_named_with_its_checksum(tmp_path: Path, whole: Callable[[str], Path]) -> None:
+    folder = Path(shutil.copytree(whole("prdp"), tmp_path / "run"))
     (newest,) = (folder / "checkpoints").iterdir()
     path = newest / "weights.safetensors"
     content = bytearray(path.read_bytes())
@@ -191,7 +184,7 @@ def test_nan_reward_stops_the_run_and_keeps_the_last_good_checkpoint(
         nonlocal calls
         calls += type(self) is JpegIncompressibility
         scores = score(self, images, prompts)
-        return scores.index_fill(0, torch.tensor([1]), float("nan")) if calls == 5 else scores  # epoch 2
+        return scores.index_fill(0, torch.tensor([9]), float("nan")) if calls == 3 else scores  # epoch 2
 
     monkeypatch.setattr(JpegIncompressibility, "__call__", broken)
     with pytest.raises(NonFiniteError, match=r"(?s)gave nan at epoch 2 for image 9, prompt 'a.*last good check"):
@@ -206,6 +199,23 @@ def test_nan_reward_stops_the_run_and_keeps_the_last_good_checkpoint(
     assert saved.epoch == 1
     monkeypatch.setattr(JpegIncompressibility, "__call__", score)
     assert_same_run(run(suite, tmp_path, resume=True), whole("prdp"))
+
+
+def test_a_nan_of_a_later_chunk_is_put_on_its_image(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, calls = JpegIncompressibility.__call__, 0
+
+    def broken(self: JpegIncompressibility, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        nonlocal calls
+        calls += type(self) is JpegIncompressibility
+        scores = score(self, images, prompts)
+        return scores.index_fill(0, torch.tensor([1]), float("nan")) if calls == 3 else scores  # the second of epoch 1
+
+    monkeypatch.setattr(JpegIncompressibility, "__call__", broken)
+    in_eights = suite.model_copy(update={"compute": suite.compute.model_copy(update={"chunk_size": 8})})
+    with pytest.raises(NonFiniteError, match="gave nan at epoch 1 for image 9, prompt 'a"):
+        run(in_eights, tmp_path)
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(

@@ -115,7 +115,7 @@ def make_suite(pipeline: Path, prompts: Path, **changes: Any) -> Suite:
             "sets": {"seen": {"prompts": "train", "seen": True, "num_prompts": 3, "images_per_prompt": 2}},
             "held_out_rewards": [{"name": "jpeg-compressibility"}],
         },
-        "compute": {"chunk_size": 8, "device": "cpu"},
+        "compute": {"chunk_size": 16, "device": "cpu"},
         "algorithms": {
             "prdp": {"images_per_prompt": 4, "config": {"beta": 0.01, "updates_per_epoch": 2}},
             "ddpo": {"images_per_prompt": 2, "config": {"clip_range": 1e-3, "updates_per_epoch": 2}},

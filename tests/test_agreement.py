@@ -55,6 +55,18 @@ def test_on_one_process_nothing_is_touched() -> None:
     assert torch.equal(tensor, before)
 
 
+def met(rank: int) -> None:
+    if rank:
+        Processes(Compute(device="cpu", timeout_minutes=0.05))
+
+
+def test_a_process_whose_others_never_came_says_so() -> None:
+    """One may be killed before the processes have met; the others then wait for nobody."""
+    _, (kind, message) = on_processes(2, met)
+    assert kind == "LostProcessError"
+    assert "did not come within 0.05 minutes (compute.timeout_minutes)" in message
+
+
 def trained(rank: int, suite: Suite, out: Path) -> str:
     return str(train(tiny.plan(suite), out, Quiet()))
 

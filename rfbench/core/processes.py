@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -41,7 +41,8 @@ class Processes:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
         self._timeout_minutes = compute.timeout_minutes
         patience = InitProcessGroupKwargs(timeout=timedelta(minutes=compute.timeout_minutes))
-        self._accelerator = Accelerator(cpu=compute.device == "cpu" or not cuda, kwargs_handlers=[patience])
+        with self._meeting() if launched > 1 else nullcontext():
+            self._accelerator = Accelerator(cpu=compute.device == "cpu" or not cuda, kwargs_handlers=[patience])
         device: torch.device = self._accelerator.device
         self.device = torch.device("cpu") if device.type == "cpu" else device  # "cpu:0" cannot be loaded onto
         self.rank: int = self._accelerator.process_index

@@ -12,6 +12,7 @@ from tests.faults.contents import require_same
 from tests.faults.trial import Broken, Trial, Void
 
 RESERVE = 1 << 24  # bytes of a disk that is no longer full
+OUTPUT = 2048  # bytes of what a command says, which goes to a file too
 
 
 def files_up_to(size: int) -> Before:
@@ -28,7 +29,7 @@ def limited_files(trial: Trial) -> None:
     training = runs.any_training(trial, trial.random)
     expected = runs.whole(trial, training)
     sizes = [path.stat().st_size for path in expected.rglob("*") if path.is_file() and path.stat().st_size]
-    limit = int(trial.random.choice(sizes) * trial.random.uniform(0, 1))
+    limit = max(OUTPUT, int(trial.random.choice(sizes) * trial.random.uniform(0, 1)))
     trial.steps.append(f"files of {limit} bytes at most")
     failed = trial.rfbench(training.command("out"), files_up_to(limit))
     _require_said(failed.code, failed.words)

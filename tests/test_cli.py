@@ -42,6 +42,9 @@ def test_run_then_compare(suite_file: Path, tmp_path: Path, capsys: pytest.Captu
     assert rfbench("compare", out) == 0
     assert "prdp" in capsys.readouterr().out
     assert (out / "comparison" / "comparison.csv").exists()
+    assert not list((out / "comparison").glob("*.png"))  # drawing takes most of the time
+    assert rfbench("compare", out, "--figures") == 0
+    assert (out / "comparison" / "comparison.png").exists()
 
 
 def test_dry_run_counts_what_a_run_spends(suite_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

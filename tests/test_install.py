@@ -75,7 +75,9 @@ def test_the_wheel_runs_in_an_empty_environment(environment: Path, tmp_path: Pat
     rfbench = environment / "bin" / "rfbench"
     command = [rfbench, "run", "prdp", "--suite", "tiny-shapes", *SMALLER]
     subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
-    result = subprocess.run([rfbench, "compare", "results"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [rfbench, "compare", "results", "--figures"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert "prdp" in result.stdout
     assert (tmp_path / "results" / "comparison" / "comparison.svg").exists()
 

@@ -19,18 +19,19 @@ def compare_runs(
     x: Annotated[
         str, typer.Option("--x", help="Horizontal axis of the curves: queries, epochs, steps, calls or seconds.")
     ] = "queries",
+    figures: Annotated[bool, typer.Option("--figures", help="Draw the plots too, as PNG and SVG in OUT.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page with everything.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for scripts.")] = False,
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Compare runs of different suites or budgets.")
     ] = False,
 ) -> None:
-    """Compare finished runs: the verdict and a table here; CSV, Markdown and plots in OUT."""
+    """Compare finished runs: the verdict and a table here; CSV and Markdown in OUT, plots where they are asked for."""
     from rfbench import report
 
     with working("comparing"):
         comparison = report.analyse(folders, allow_mixed=allow_mixed)
-        written = report.write(comparison, out or folders[0] / "comparison", x=x, html=html)
+        written = report.write(comparison, out or folders[0] / "comparison", x=x, html=html, figures=figures)
     if as_json:
         console.out(comparison.to_json(written.files), highlight=False)
         return

@@ -27,8 +27,13 @@ class Written:
     plots: list[Plot]
 
 
-def write(found: Comparison, out: Path | str, x: str = "queries", html: Path | str | None = None) -> Written:
-    """Write tables and plots into `out`, and the page to `html`. `x`, of `plots.X_AXES`, is the horizontal axis."""
+def write(
+    found: Comparison, out: Path | str, x: str = "queries", html: Path | str | None = None, figures: bool = True
+) -> Written:
+    """Write tables and plots into `out`, and the page to `html`. `x`, of `plots.X_AXES`, is the horizontal axis.
+
+    Drawing takes most of the time: `figures=False` leaves it out, where no page needs it.
+    """
     check_axis(x)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -37,7 +42,7 @@ def write(found: Comparison, out: Path | str, x: str = "queries", html: Path | s
         _write_csv(getattr(found, name), out / file)
         files.append(out / file)
     (out / "comparison.md").write_text(markdown.to_markdown(found), encoding="utf-8")
-    drawn = _write_plots(found, out, x)
+    drawn = _write_plots(found, out, x) if figures or html is not None else []
     files += [out / "comparison.md", *(path for plot in drawn for path in (plot.png, plot.svg))]
     if html is not None:
         files.append(write_page(found, drawn, Path(html), x))

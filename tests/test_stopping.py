@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,21 @@ def test_sigterm_does_not_wait_for_a_long_epoch(suite: Suite, tmp_path: Path, mo
     assert [path.name for path in (tmp_path / "tiny" / "prdp" / "seed-0" / "checkpoints").iterdir()] == ["epoch-000001"]
 
 
+class Swallows(Asked):
+    """As a reward whose ``except:`` takes whatever comes for a failure of its own."""
+
+    def on_epoch(self, record: Any) -> None:
+        with suppress(KeyboardInterrupt):
+            super().on_epoch(record)
+
+
+def test_ctrl_c_that_a_plugin_swallows_still_ends_the_run(rarely: Suite, tmp_path: Path) -> None:
+    record = stopped(rarely, tmp_path, Swallows(signal.SIGINT))
+    assert (record["status"], record["epoch"]) == ("interrupted", 2)
+
+
 def test_the_handlers_of_the_caller_come_back(suite: Suite, tmp_path: Path) -> None:
-    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM)
     before = [signal.getsignal(number) for number in numbers]
     stopped(suite, tmp_path, Asked(signal.SIGTERM))
     assert [signal.getsignal(number) for number in numbers] == before

@@ -16,7 +16,7 @@ class StopRequest:
       if that comes within ``GRACE_SECONDS``, else at once. Whoever sends SIGTERM kills the run some 30 seconds later.
       Under ``nohup`` a lost terminal is no reason to stop.
     - SIGUSR2, as from a cluster whose time limit is near: at the end of the epoch.
-    - Ctrl-C: at once.
+    - Ctrl-C: at once; at the end of the epoch where code that is called, a plugin's or a library's, swallows it.
 
     At the end of an epoch a checkpoint is written first. Processes of one run stop after the same epoch.
     """
@@ -31,6 +31,8 @@ class StopRequest:
             signal.SIGUSR2: self._after_epoch,
             signal.SIGALRM: self._now,
         }
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            handlers[signal.SIGINT] = self._at_once
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             handlers[signal.SIGHUP] = self._soon
         self._previous = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
@@ -52,6 +54,10 @@ class StopRequest:
         self.made = True
         if not signal.getitimer(signal.ITIMER_REAL)[0]:  # a second SIGTERM does not put the end off
             signal.alarm(GRACE_SECONDS)
+
+    def _at_once(self, signum: int, frame: FrameType | None) -> None:
+        self.made = True
+        raise KeyboardInterrupt
 
     def _now(self, signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

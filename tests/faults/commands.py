@@ -71,6 +71,11 @@ class Running:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 
+    def ended(self, within: float) -> bool:
+        """Whether the command ends by itself within so many seconds."""
+        self._process.join(within)
+        return not self._process.is_alive()
+
     def end(self, patience: float = PATIENCE) -> Result:
         """Waits for the command to end, and ends it and its children after ``patience`` seconds."""
         self._process.join(patience)

@@ -77,7 +77,7 @@ def _removed(folder: Path, numbers: random.Random) -> None:
 
 
 def _renamed(folder: Path, numbers: random.Random) -> None:
-    name = numbers.choice(["a b", "ü", "new\nline", "[/red]", "$(id)", "<img src=x>", "=1+1", "-x", "x" * 200])
+    name = numbers.choice(["a b", "ü", "new\nline", "[red]", "$(id)", "<img src=x>", "=1+1", "-x", "x" * 200])
     folder.rename(folder.with_name(name))
 
 

@@ -75,7 +75,9 @@ def test_out_of_memory_names_the_settings_and_resumes_with_them(
 ) -> None:
     plugins.register("rewards", "greedy", Greedy)
     evaluation = suite.evaluation.model_copy(update={"every": 3, "held_out_rewards": ()})
-    greedy = Suite.model_validate(suite.model_dump() | {"reward": {"name": "greedy"}, "evaluation": evaluation})
+    compute = suite.compute.model_copy(update={"chunk_size": 8})
+    changes = {"reward": {"name": "greedy"}, "evaluation": evaluation, "compute": compute}
+    greedy = Suite.model_validate(suite.model_dump() | changes)
     Greedy.calls_left = 5  # evaluation: 1 chunk; each epoch: 2 chunks
     with pytest.raises(ExhaustedError) as raised:
         train(tiny.plan(greedy), tmp_path, Quiet())

@@ -103,9 +103,13 @@ class Finetune(Settings):
     alpha: float | None = Field(
         None, gt=0, description="LoRA's scale: its product is multiplied by alpha / rank; None: equal to the rank"
     )
-    target_modules: tuple[str, ...] = Field(
-        ("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="LoRA's modules, by the ends of their names"
+    target_modules: tuple[str, ...] | None = Field(
+        None, min_length=1, description="LoRA's modules, by the ends of their names; None: the model's own choice"
     )
+
+    def modules(self, usual: tuple[str, ...]) -> tuple[str, ...]:
+        """LoRA's modules in a model that has it on the ``usual`` ones."""
+        return self.target_modules or usual
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]

@@ -37,7 +37,7 @@ def rename(file: Path, name: str) -> None:
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "SD3": (
         lambda f: edit(f / "model_index.json", _class_name="StableDiffusion3Pipeline"),
-        r"holds a StableDiffusion3Pipeline; rfbench trains StableDiffusionPipeline \(Stable Diffusion 1.x or 2.x\)",
+        "holds a StableDiffusion3Pipeline .* which the model stable-diffusion does not train; use --set model.name=",
     ),
     "inpainting pipeline": (
         lambda f: edit(f / "model_index.json", _class_name="StableDiffusionInpaintPipeline"),

@@ -23,7 +23,7 @@ from rfbench.hub.sources import Source
 from rfbench.models import lora, text_networks
 from rfbench.models.pipeline_folder import MODEL, PipelineFolder
 from rfbench.models.prompt_tokens import Tokens
-from rfbench.models.text_encoding import Shapes, TextEncoder, UntrainedText
+from rfbench.models.text_encoding import Shapes, TextEncoder, TextNetwork, UntrainedText
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -64,12 +64,16 @@ class PipelineModel(Model):
     """
 
     published: ClassVar[Published]
+    _text: TextEncoder | None = None
 
     def __init__(self, config: Any, device: torch.device) -> None:
         folder = self.read_folder(config, self.source(config).require("model"))
         self._set_up(folder, config)
         denoiser, vae = (weights.make(*network, device, ATTENTION_NAMES) for network in _networks(folder))
-        self._add_networks(denoiser, vae, self.make_text(folder, config, device))
+        self._add_networks(denoiser, vae)
+        self._tokens, self._device = self.tokens(folder, config), device
+        for part in folder.encoders:
+            text_networks.check(folder, part)
 
     @classmethod
     @abstractmethod
@@ -88,12 +92,12 @@ class PipelineModel(Model):
 
     @classmethod
     @abstractmethod
-    def tokens(cls, folder: PipelineFolder, config: Any) -> list[Tokens]:
-        """The tokens of every text encoder; an ``InputError`` where a tokenizer is not whole."""
+    def tokens(cls, folder: PipelineFolder, config: Any) -> dict[str, Tokens]:
+        """The tokens of every text encoder, by part; an ``InputError`` where a tokenizer is not whole."""
 
     @abstractmethod
-    def make_text(self, folder: PipelineFolder, config: Any, device: torch.device) -> TextEncoder:
-        """The text encoders with their weights."""
+    def make_text(self, networks: list[TextNetwork]) -> TextEncoder:
+        """What makes a prompt's condition with the text encoders."""
 
     @abstractmethod
     def condition_shapes(self, folder: PipelineFolder, config: Any) -> Shapes:
@@ -107,7 +111,8 @@ class PipelineModel(Model):
         self._set_up(folder, config)
         with device:
             denoiser, vae = (build() for build in _builders(folder).values())
-            self._add_networks(denoiser, vae, UntrainedText(folder, self.condition_shapes(folder, config)))
+            self._add_networks(denoiser, vae)
+            self._text = UntrainedText(folder, self.condition_shapes(folder, config))
         return self
 
     @classmethod
@@ -123,11 +128,21 @@ class PipelineModel(Model):
         self.latent_shape = (folder.vae.get("latent_channels", 4), size, size)
         self.process = self.make_process(folder, config)
 
-    def _add_networks(self, denoiser: Any, vae: Any, text: TextEncoder) -> None:
+    def _add_networks(self, denoiser: Any, vae: Any) -> None:
         vae.encoder = vae.quant_conv = None  # images are never encoded
         self.denoiser = denoiser
         self.vae = vae.eval().requires_grad_(False)
-        self.text = text
+
+    @property
+    def text(self) -> TextEncoder:
+        """The text encoders, which load when they are first needed."""
+        if self._text is None:
+            networks = [TextNetwork(self._folder, part, tokens, self._device) for part, tokens in self._tokens.items()]
+            self._text = self.make_text(networks)
+        return self._text
+
+    def release_encoders(self) -> None:
+        self._text = None
 
     def frozen_parts(self) -> dict[str, list[nn.Module]]:
         return {"text encoders": self.text.encoders, "VAE decoder": [self.vae]}
@@ -171,7 +186,7 @@ class PipelineModel(Model):
     def reading(cls, config: Any) -> Reading:
         """Prompts that every tokenizer of the model cuts to the same tokens are one prompt to it."""
         folder = cls.read_folder(config, cls.source(config).require("model"), weights=False)
-        readers = cls.tokens(folder, config)
+        readers = list(cls.tokens(folder, config).values())
         return lambda prompts: list(zip(*(tokens.reading(prompts) for tokens in readers), strict=True))
 
     def encode(self, prompt: str) -> Condition:
@@ -181,7 +196,8 @@ class PipelineModel(Model):
         return self.text.unconditional()
 
     def truncates(self, prompt: str) -> bool:
-        return self.text.truncates(prompt)
+        """Whether no text encoder reads the prompt's end."""
+        return all(tokens.truncates(prompt) for tokens in self._tokens.values())
 
     def decode(self, latents: Tensor) -> Tensor:
         latents = latents / self.vae.config.scaling_factor

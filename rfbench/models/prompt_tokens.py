@@ -96,8 +96,3 @@ class T5Tokens:
 def tokenizer_of(part: str) -> str:
     """The tokenizer's place in the pipeline, beside that of its text encoder."""
     return part.replace("text_encoder", "tokenizer")
-
-
-def find(folder: PipelineFolder, t5_length: int) -> dict[str, Tokens]:
-    """The tokens of every text encoder that is read; an ``InputError`` where a tokenizer is not whole."""
-    return {part: T5Tokens(folder, t5_length) if part == T5 else ClipTokens(folder, part) for part in folder.encoders}

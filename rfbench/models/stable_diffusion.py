@@ -15,7 +15,7 @@ from rfbench.models import lora, noise_schedule, pipeline_folder
 from rfbench.models.pipeline_folder import ENCODER, MODEL, PipelineFolder
 from rfbench.models.pipeline_model import PipelineModel, Published
 from rfbench.models.prompt_tokens import ClipTokens, Tokens
-from rfbench.models.text_encoding import Shapes, StableDiffusionText, StableDiffusionXLText, TextEncoder
+from rfbench.models.text_encoding import Shapes, StableDiffusionText, StableDiffusionXLText, TextEncoder, TextNetwork
 from rfbench.suite.settings import Settings
 
 DEFAULT_PATH = "CompVis/stable-diffusion-v1-4"
@@ -65,11 +65,13 @@ class StableDiffusion(PipelineModel):
         return noise_schedule.read(folder.scheduler)
 
     @classmethod
-    def tokens(cls, folder: PipelineFolder, config: Any) -> list[Tokens]:
-        return [ClipTokens(folder, part) for part in folder.encoders]
+    def tokens(cls, folder: PipelineFolder, config: Any) -> dict[str, Tokens]:
+        return {part: ClipTokens(folder, part) for part in folder.encoders}
 
-    def make_text(self, folder: PipelineFolder, config: Any, device: torch.device) -> TextEncoder:
-        return StableDiffusionXLText(folder, device) if folder.is_xl else StableDiffusionText(folder, device)
+    def make_text(self, networks: list[TextNetwork]) -> TextEncoder:
+        if self._folder.is_xl:
+            return StableDiffusionXLText(*networks, zeros=self._folder.force_zeros_for_empty_prompt)
+        return StableDiffusionText(*networks)
 
     def condition_shapes(self, folder: PipelineFolder, config: Any) -> Shapes:
         text = (1, folder.positions("text_encoder"), folder.denoiser["cross_attention_dim"])

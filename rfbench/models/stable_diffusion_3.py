@@ -16,7 +16,7 @@ from rfbench.models import flow_schedule, pipeline_folder
 from rfbench.models.pipeline_folder import ENCODER, MODEL, T5, PipelineFolder
 from rfbench.models.pipeline_model import PipelineModel, Published
 from rfbench.models.prompt_tokens import ClipTokens, T5Tokens, Tokens
-from rfbench.models.text_encoding import Shapes, StableDiffusion3Text, TextEncoder
+from rfbench.models.text_encoding import Shapes, StableDiffusion3Text, TextEncoder, TextNetwork
 from rfbench.suite.settings import Settings
 
 DEFAULT_PATH = "stabilityai/stable-diffusion-3.5-medium"
@@ -84,12 +84,12 @@ class StableDiffusion3(PipelineModel):
         return flow_schedule.read(folder.scheduler, patches**2)
 
     @classmethod
-    def tokens(cls, folder: PipelineFolder, config: Any) -> list[Tokens]:
-        clips = [ClipTokens(folder, part) for part in folder.encoders if part != T5]
-        return [*clips, T5Tokens(folder, config.max_sequence_length)] if config.t5 else [*clips]
+    def tokens(cls, folder: PipelineFolder, config: Any) -> dict[str, Tokens]:
+        length = config.max_sequence_length
+        return {part: T5Tokens(folder, length) if part == T5 else ClipTokens(folder, part) for part in folder.encoders}
 
-    def make_text(self, folder: PipelineFolder, config: Any, device: torch.device) -> TextEncoder:
-        return StableDiffusion3Text(folder, config.max_sequence_length, device)
+    def make_text(self, networks: list[TextNetwork]) -> TextEncoder:
+        return StableDiffusion3Text(*networks)
 
     def condition_shapes(self, folder: PipelineFolder, config: Any) -> Shapes:
         clips = [part for part in folder.encoders if part != T5]
@@ -108,12 +108,12 @@ class StableDiffusion3(PipelineModel):
         return denoiser(
             latents,
             timestep=self._training_steps * timesteps,
-            encoder_hidden_states=self._text(condition),
+            encoder_hidden_states=self._joint_text(condition),
             pooled_projections=condition["pooled"],
             return_dict=False,
         )[0]
 
-    def _text(self, condition: Condition) -> Tensor:
+    def _joint_text(self, condition: Condition) -> Tensor:
         """CLIP's embeddings, filled up with zeros, and behind them T5's, or as many zeros in its stead."""
         clip, width = condition["clip"], self._joint_width
         t5 = condition["t5"] if "t5" in condition else clip.new_zeros(len(clip), self._t5_tokens, width)

@@ -14,10 +14,22 @@ from torch import Tensor, nn
 from rfbench.core import keyed_random
 from rfbench.core.conditioning import Condition
 from rfbench.models import text_networks
-from rfbench.models.pipeline_folder import T5, PipelineFolder
-from rfbench.models.prompt_tokens import ClipTokens, T5Tokens, Tokens
+from rfbench.models.pipeline_folder import PipelineFolder
+from rfbench.models.prompt_tokens import Tokens
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+class TextNetwork:
+    """One text encoder with its tokens."""
+
+    def __init__(self, folder: PipelineFolder, part: str, tokens: Tokens, device: torch.device) -> None:
+        self._tokens, self._device = tokens, device
+        self.network = text_networks.load(folder, part, device)
+
+    def __call__(self, prompt: str, **options: bool) -> Any:
+        """The encoder's output for one prompt."""
+        return self.network(torch.tensor(self._tokens([prompt]), device=self._device), **options)
 
 
 class TextEncoder(ABC):
@@ -33,37 +45,12 @@ class TextEncoder(ABC):
         """The empty prompt's condition, as guidance uses it."""
         return self("")
 
-    def truncates(self, prompt: str) -> bool:
-        """Whether the prompt's end is left out."""
-        return False
-
-
-class TextNetwork:
-    """One text encoder with its tokens."""
-
-    def __init__(self, folder: PipelineFolder, part: str, tokens: Tokens, device: torch.device) -> None:
-        self._tokens, self._device = tokens, device
-        self.network = text_networks.load(folder, part, device)
-        self.truncates = tokens.truncates
-
-    def __call__(self, prompt: str, **options: bool) -> Any:
-        """The encoder's output for one prompt."""
-        return self.network(torch.tensor(self._tokens([prompt]), device=self._device), **options)
-
-
-def _clip(folder: PipelineFolder, part: str, device: torch.device) -> TextNetwork:
-    return TextNetwork(folder, part, ClipTokens(folder, part), device)
-
 
 class StableDiffusionText(TextEncoder):
     """1.x and 2.x: the encoder's last hidden state, ``text`` ``(1, tokens, channels)``."""
 
-    def __init__(self, folder: PipelineFolder, device: torch.device) -> None:
-        self._clip = _clip(folder, "text_encoder", device)
-        self.encoders = [self._clip.network]
-
-    def truncates(self, prompt: str) -> bool:
-        return self._clip.truncates(prompt)
+    def __init__(self, clip: TextNetwork) -> None:
+        self._clip, self.encoders = clip, [clip.network]
 
     def __call__(self, prompt: str) -> Condition:
         return {"text": self._clip(prompt).last_hidden_state}
@@ -75,13 +62,9 @@ class StableDiffusionXLText(TextEncoder):
     The unconditional embedding is zeros where the pipeline says so, as it does when no negative prompt is given.
     """
 
-    def __init__(self, folder: PipelineFolder, device: torch.device) -> None:
-        self._first, self._second = (_clip(folder, part, device) for part in folder.encoders)
-        self.encoders = [self._first.network, self._second.network]
-        self._zeros = folder.force_zeros_for_empty_prompt
-
-    def truncates(self, prompt: str) -> bool:
-        return self._first.truncates(prompt)
+    def __init__(self, first: TextNetwork, second: TextNetwork, *, zeros: bool) -> None:
+        self._first, self._second, self._zeros = first, second, zeros
+        self.encoders = [first.network, second.network]
 
     def __call__(self, prompt: str) -> Condition:
         first, second = (clip(prompt, output_hidden_states=True) for clip in (self._first, self._second))
@@ -100,15 +83,9 @@ class StableDiffusion3Text(TextEncoder):
     ``(1, tokens, channels)`` each, and ``(1, channels)`` the pooled one.
     """
 
-    def __init__(self, folder: PipelineFolder, t5_tokens: int, device: torch.device) -> None:
-        self._clips = [_clip(folder, part, device) for part in folder.encoders if part != T5]
-        self._t5 = TextNetwork(folder, T5, T5Tokens(folder, t5_tokens), device) if T5 in folder.encoders else None
-        self._readers = [*self._clips, self._t5] if self._t5 else self._clips
-        self.encoders = [reader.network for reader in self._readers]
-
-    def truncates(self, prompt: str) -> bool:
-        """Whether no encoder reads the prompt's end."""
-        return all(reader.truncates(prompt) for reader in self._readers)
+    def __init__(self, first: TextNetwork, second: TextNetwork, t5: TextNetwork | None = None) -> None:
+        self._clips, self._t5 = [first, second], t5
+        self.encoders = [encoder.network for encoder in (first, second, t5) if encoder]
 
     def __call__(self, prompt: str) -> Condition:
         clips = [clip(prompt, output_hidden_states=True) for clip in self._clips]

@@ -77,11 +77,13 @@ def device_phases(components: Iterable[MemoryPart]) -> tuple[int, dict[str, int]
 def _weights(policy: Policy, snapshots: int) -> list[MemoryPart]:
     frozen = [p for p in policy.denoiser.parameters() if not p.requires_grad]
     trained, copy = list(policy.trainable().values()), policy.frozen_copy
+    denoisers = [policy.denoiser, *([copy] if copy else [])]
     parts = policy.model.frozen_parts().items()
     return [
         MemoryPart("denoiser, frozen weights", _size(frozen), "always"),
         MemoryPart("denoiser, trained weights", _size(trained), "always"),
         MemoryPart("frozen reference", _size(copy.parameters()) if copy else 0, "always"),
+        MemoryPart("denoiser, tables", sum(_size(network.buffers()) for network in denoisers), "always"),
         MemoryPart("snapshots", snapshots * _size(trained), "always"),
         MemoryPart("Adam moments", 2 * _size(trained), "always"),
         MemoryPart("gradients", _size(trained), "update"),

@@ -13,7 +13,6 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from huggingface_hub.utils import filter_repo_objects
-from torch import Tensor
 
 from rfbench.core import keyed_random
 from rfbench.core.policy import Policy, make_policy
@@ -277,15 +276,11 @@ def test_a_lora_is_put_where_flow_grpo_puts_it(folder: Path) -> None:
     assert {name.split(".")[1] for name in trained} == {"0", "1", "2"}
 
 
-def condition_rows(policy: Policy) -> dict[str, Tensor]:
-    return policy.encode_prompts(PROMPTS)
-
-
 def test_without_t5_its_rows_are_zeros(folder: Path) -> None:
     policy = make(folder, Sampler(kind="ode", num_steps=1), t5=False)
     model = policy.model
     assert isinstance(model, StableDiffusion3)
-    text = model._text(condition_rows(policy))
+    text = model._joint_text(policy.encode_prompts(PROMPTS))
     assert text.shape == (2, 12 + 16, 32)
     assert not text[:, 12:].any()
     assert text[:, :12, :28].any()

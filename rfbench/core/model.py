@@ -67,8 +67,15 @@ class Model(Sourced, ABC):
     def check_prompts(cls, config: Any, prompts: Iterable[str]) -> None:
         """Raises an ``InputError`` for the first of ``prompts`` that has no condition; most models take any text."""
 
+    def release_encoders(self) -> None:
+        """Frees what encodes prompts, which is loaded again should ``encode`` be asked; most models keep it."""
+
+    def prompt_encoders(self) -> list[nn.Module]:
+        """The networks that encode prompts, for the account of memory."""
+        return []
+
     def frozen_parts(self) -> dict[str, list[nn.Module]]:
-        """The networks beside the denoiser, for the account of memory."""
+        """The networks beside the denoiser and the encoders of prompts, for the account of memory."""
         return {}
 
     @classmethod

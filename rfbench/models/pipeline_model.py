@@ -144,8 +144,11 @@ class PipelineModel(Model):
     def release_encoders(self) -> None:
         self._text = None
 
+    def prompt_encoders(self) -> list[nn.Module]:
+        return self.text.encoders
+
     def frozen_parts(self) -> dict[str, list[nn.Module]]:
-        return {"text encoders": self.text.encoders, "VAE decoder": [self.vae]}
+        return {"VAE decoder": [self.vae]}
 
     @classmethod
     def source(cls, config: Any) -> Source:

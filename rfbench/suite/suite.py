@@ -220,6 +220,12 @@ class Compute(Settings):
     decode_chunk_size: int | None = Field(
         None, ge=1, description="images decoded at once; None: a whole chunk", json_schema_extra=FREE
     )
+    prompt_folder: str | None = Field(
+        None,
+        description="folder in which encoded prompts are kept, over runs too: a run encodes its prompts before its "
+        "first epoch, and text encoders take no memory after that; None: encoders stay, and encode as prompts come",
+        json_schema_extra=FREE,
+    )
     gradient_checkpointing: bool = Field(
         False, description="compute activations again instead of keeping them", json_schema_extra=FREE
     )

@@ -99,6 +99,18 @@ def test_a_training_sampler_of_its_own_counts_where_it_is_used(folders: dict[str
     assert trained_guided == guided
 
 
+@pytest.mark.slow
+def test_text_encoders_take_no_memory_beside_activations_where_prompts_have_a_folder(suite: Suite) -> None:
+    accounts = []
+    for folder in (None, "encoded"):
+        compute = suite.compute.model_copy(update={"prompt_folder": folder})
+        accounts.append(memory_account(make_outline(suite.model_copy(update={"compute": compute}), "prdp", 0)))
+    here, gone = ([part for part in account if part.name == "text encoders"] for account in accounts)
+    assert here == [MemoryPart("text encoders", gone[0].bytes, "always")]
+    assert gone[0].when == "encoding"
+    assert device_peak(accounts[0]) - device_peak(accounts[1]) == gone[0].bytes
+
+
 def test_snapshots_of_the_policy_are_counted(suite: Suite) -> None:
     suite = suite.model_copy(update={"budget": Budget(reward_queries_per_epoch=16)})
     account = {name: memory_account(make_outline(suite, name, 0)) for name in ("ddpo", "nft")}

@@ -22,7 +22,7 @@ from rfbench.suite.suite import Finetune, Sampler, Suite
 
 ADAPTER = "policy"
 POLICY, REFERENCE = "policy", "reference"  # whose weights predict; a snapshot has a name of its own
-ADAPTABLE = (nn.Linear, nn.Conv2d)  # the layers of a UNet that peft puts a LoRA on
+ADAPTABLE = (nn.Linear, nn.Conv2d)  # the layers of a denoiser that peft puts a LoRA on
 COMPUTE_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -21,9 +21,13 @@ from rfbench.errors import InputError
 from rfbench.inference import generate
 from rfbench.models import flow_schedule
 from rfbench.models.stable_diffusion_3 import StableDiffusion3, StableDiffusion3Config
+from rfbench.planning.plan import make_outline
+from rfbench.running import weights
+from rfbench.suite.loading import load_suite
 from rfbench.suite.suite import Sampler
 from tests import tiny
 from tests.models.pipelines import make_sd3
+from tests.runs import assert_same_run, exit_code_of_killed, lines, run
 from tests.test_samplers import flow_grpo_sde
 
 CPU = torch.device("cpu")
@@ -284,3 +288,71 @@ def test_without_t5_its_rows_are_zeros(folder: Path) -> None:
     assert text.shape == (2, 12 + 16, 32)
     assert not text[:, 12:].any()
     assert text[:, :12, :28].any()
+
+
+SUITE = "large-pickscore-sd35"
+
+
+def test_the_suite_has_flow_grpos_settings() -> None:
+    """Its code's config/grpo.py, pickscore_sd3 and base.py; the KL in our unit, which counts the length of a step."""
+    suite = load_suite(SUITE)
+    outline = make_outline(suite, "grpo", seed=0)
+    assert (outline.prompts_per_epoch, outline.settings.images_per_prompt) == (48, 24)
+    assert outline.suite.finetune.model_dump() == {
+        "method": "lora",
+        "rank": 32,
+        "alpha": 64.0,
+        "target_modules": StableDiffusion3.lora_modules,
+    }
+    evaluation, training = suite.sampler, outline.sampler
+    assert (evaluation.num_steps, evaluation.guidance_scale) == (40, 4.5)
+    assert (training.kind, training.num_steps, training.noise_level, training.guidance_scale) == (
+        "flow-sde",
+        10,
+        0.7,
+        4.5,
+    )
+    assert outline.objective_steps == 9
+    settings, optimizer = outline.algorithm.config, outline.settings.optimizer
+    assert (settings.clip_range, settings.advantage_clip, settings.updates_per_epoch) == (1e-4, 5.0, 2)
+    assert (optimizer.learning_rate, optimizer.betas, optimizer.weight_decay) == (3e-4, (0.9, 0.999), 1e-4)
+    assert optimizer.max_grad_norm == 1.0
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(10)
+    assert settings.kl_weight == pytest.approx(0.01 * float(-scheduler.sigmas.diff()[:9].mean()), rel=0.01)
+    assert settings.smallest_std == pytest.approx(1e-4 * 26 / 100, rel=0.01)
+
+
+def small(folder: Path, prompts: Path) -> list[str]:
+    """``--set`` options of a run of the suite on a tiny folder, without files from elsewhere."""
+    return [
+        f"model.path={folder}",
+        "model.resolution=16",
+        "model.max_sequence_length=16",
+        "reward={ name = 'jpeg-incompressibility' }",
+        "evaluation.held_out_rewards=[]",
+        "budget.reward_queries_per_epoch=8",
+        "sampler.num_steps=3",
+        "compute={ device = 'cpu', chunk_size = 16 }",
+        *(f"prompts.{name}={{ name = 'file', path = '{prompts}' }}" for name in load_suite(SUITE).prompts),
+        "evaluation.sets={ seen = { prompts = 'train', seen = true, num_prompts = 2, images_per_prompt = 1 } }",
+        *(f"algorithms.{label}.images_per_prompt=4" for label in load_suite(SUITE).algorithms),
+        *(f"algorithms.{label}.sampler.num_steps=4" for label in load_suite(SUITE).algorithms),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["grpo", "grpo-fast", "nft", "prdp"])
+def test_every_algorithm_of_the_suite_trains_and_resumes_exactly(
+    folder: Path, prompt_file: Path, tmp_path: Path, label: str
+) -> None:
+    """And begins at a ratio of 1; the second run encodes its prompts into a folder."""
+    settings = [*small(folder, prompt_file), "epochs=3"]
+    whole = run(load_suite(SUITE, settings), tmp_path / "whole", label)
+    stored = load_suite(SUITE, [*settings, f"compute.prompt_folder={tmp_path / 'encoded'}"])
+    assert exit_code_of_killed("between the rename and the clean-up", stored, tmp_path / "killed", label) == -9
+    resumed = run(stored, tmp_path / "killed", label, resume=True)
+    assert_same_run(whole, resumed)
+    epochs = lines(whole, "metrics")
+    assert all((epoch["start_error"] or 0.0) < 1e-5 for epoch in epochs)
+    assert weights.load_policy(whole, CPU)[0].adapter is not None

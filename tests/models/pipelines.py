@@ -131,6 +131,7 @@ def make_sd3(folder: Path, **scheduler: Any) -> Path:
         text_encoder_3=t5,
         tokenizer_3=T5TokenizerFast(vocab=[(token, -float(len(token))) for token in vocabulary]),
     ).save_pretrained(folder / "sd3")
+    _t5_as_published(folder / "sd3" / "tokenizer_3")
     for part in ("tokenizer", "tokenizer_2"):
         _as_published(folder / "sd3" / part, "!" if part == "tokenizer_2" else "<|endoftext|>")
     shutil.rmtree(folder / "sd3" / "text_encoder_3")
@@ -143,6 +144,31 @@ def _clip(like: CLIPTextConfig, width: int, projection: int) -> CLIPTextModelWit
     sizes = {"hidden_size": width, "intermediate_size": 2 * width, "projection_dim": projection}
     layers = {"num_hidden_layers": 2, "num_attention_heads": 2}
     return CLIPTextModelWithProjection(CLIPTextConfig(**like.to_dict() | sizes | layers))
+
+
+def _t5_as_published(folder: Path) -> None:
+    """A T5 tokenizer's folder in the files that transformers 4 wrote: the sentinels are tokens of the vocabulary."""
+    whole = json.loads((folder / "tokenizer.json").read_text())
+    sentinels = [f"<extra_id_{number}>" for number in range(99, -1, -1)]
+    pieces = [piece for piece in whole["model"]["vocab"] if piece[0] not in sentinels]
+    whole["model"]["vocab"] = [*pieces, *([token, 0.0] for token in sentinels)]
+    numbers = {piece[0]: number for number, piece in enumerate(whole["model"]["vocab"])}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    special = ["<pad>", "</s>", "<unk>", *sentinels]
+    whole["added_tokens"] = [{"id": numbers[token], "content": token} | flags for token in special]
+    (folder / "tokenizer.json").write_text(json.dumps(whole))
+    tokens = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(tokens | {"additional_special_tokens": sentinels[::-1]}))
+    settings = {
+        "added_tokens_decoder": {str(numbers[token]): {"content": token} | flags for token in special},
+        "additional_special_tokens": sentinels[::-1],
+        "extra_ids": 100,
+        "legacy": True,
+        "model_max_length": 512,
+        "sp_model_kwargs": {},
+        "tokenizer_class": "T5Tokenizer",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokens | settings))
 
 
 def _as_published(folder: Path, pad: str) -> None:

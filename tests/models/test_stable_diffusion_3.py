@@ -14,6 +14,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from huggingface_hub.utils import filter_repo_objects
 
+from rfbench.cli import exit_code
 from rfbench.core import keyed_random
 from rfbench.core.policy import Policy, make_policy
 from rfbench.core.rollout import denoise
@@ -27,6 +28,7 @@ from rfbench.suite.loading import load_suite
 from rfbench.suite.suite import Sampler
 from tests import tiny
 from tests.models.pipelines import make_sd3
+from tests.models.test_lora import adapters
 from tests.runs import assert_same_run, exit_code_of_killed, lines, run
 from tests.test_samplers import flow_grpo_sde
 
@@ -45,10 +47,11 @@ def config(folder: Path, **settings: Any) -> StableDiffusion3Config:
     return StableDiffusion3Config(path=str(folder), **{"max_sequence_length": 16} | settings)
 
 
-def make(folder: Path, sampler: Sampler, **settings: Any) -> Policy:
-    """The untrained policy on the sampler's chain."""
+def make(folder: Path, sampler: Sampler, finetune: dict[str, Any] | None = None, **settings: Any) -> Policy:
+    """The untrained policy on the sampler's chain, a LoRA by default."""
     table = {"name": "stable-diffusion-3", "path": str(folder)}
-    suite = tiny.make_suite(folder, folder, model=table, finetune={"method": "lora"}, sampler={"kind": "flow-sde"})
+    finetune = finetune or {"method": "lora"}
+    suite = tiny.make_suite(folder, folder, model=table, finetune=finetune, sampler={"kind": "flow-sde"})
     return make_policy(suite, StableDiffusion3(config(folder, **settings), CPU), CPU).drawing_with(sampler)
 
 
@@ -288,6 +291,50 @@ def test_without_t5_its_rows_are_zeros(folder: Path) -> None:
     assert text.shape == (2, 12 + 16, 32)
     assert not text[:, 12:].any()
     assert text[:, :12, :28].any()
+
+
+MODULES = ("attn.to_q", "attn2.to_out.0", "ff.net.2", "add_k_proj", "norm1.linear", "proj_out", "context_embedder")
+
+
+@pytest.mark.parametrize("modules", [None, MODULES])
+def test_every_layer_of_a_lora_arrives_in_plain_diffusers(
+    folder: Path, tmp_path: Path, modules: tuple[str, ...] | None
+) -> None:
+    """With an alpha that is not the rank; and comes back, exactly."""
+    lora = {"method": "lora", "rank": 2, "alpha": 3.0, "target_modules": modules}
+    policy = make(folder, Sampler(kind="ode", num_steps=1), finetune=lora)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.trainable().values():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    policy.model.save_trained(tmp_path, policy.adapter)
+    pipe = in_diffusers(folder)
+    pipe.load_lora_weights(tmp_path)
+    trained, arrived = adapters(policy.denoiser), adapters(pipe.transformer)
+    assert list(arrived) == list(trained)
+    for name, (down, up, scale) in trained.items():
+        assert torch.equal(arrived[name][0], down)
+        assert torch.equal(arrived[name][1], up)
+        assert arrived[name][2] == scale == 1.5
+    again = make(folder, Sampler(kind="ode", num_steps=1), finetune=lora)
+    again.model.load_trained(tmp_path, again.adapter)
+    assert all(torch.equal(again.trainable()[name], value) for name, value in policy.trainable().items())
+
+
+def test_kohyas_format_is_refused(folder: Path, tmp_path: Path) -> None:
+    policy = make(folder, Sampler(kind="ode", num_steps=1))
+    with pytest.raises(InputError, match="StableDiffusion3 has no kohya format; export it without --format"):
+        policy.model.save_kohya(tmp_path, str(policy.adapter))
+
+
+def test_a_flux_folder_is_named_by_doctor_and_run(
+    folder: Path, prompt_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder, tmp_path / "flux")
+    edit("model_index.json", _class_name="FluxPipeline")(tmp_path / "flux")
+    options = [part for setting in small(tmp_path / "flux", prompt_file) for part in ("--set", setting)]
+    assert exit_code(["run", "grpo", "--suite", SUITE, "--out", "/nowhere", *options]) == 2
+    assert "holds a FluxPipeline; rfbench trains" in " ".join(capsys.readouterr().err.split())
 
 
 SUITE = "large-pickscore-sd35"

@@ -34,8 +34,6 @@ ATTENTION_NAMES = (  # of a VAE written by diffusers before 0.12
     (r"(attentions\.\d+)\.value\.", r"\1.to_v."),
     (r"(attentions\.\d+)\.proj_attn\.", r"\1.to_out.0."),
 )
-
-
 LOCAL_FILES = ("model_index.json", "*/*.json", "*/*.safetensors")  # pipeline_folder says which of them are missing
 
 
@@ -124,7 +122,7 @@ class PipelineModel(Model):
 
     def _set_up(self, folder: PipelineFolder, config: Any) -> None:
         size = folder.latent_size(config.resolution)
-        self._folder = folder
+        self._folder, self._tokens = folder, dict[str, Tokens]()
         self.latent_shape = (folder.vae.get("latent_channels", 4), size, size)
         self.process = self.make_process(folder, config)
 
@@ -200,7 +198,7 @@ class PipelineModel(Model):
 
     def truncates(self, prompt: str) -> bool:
         """Whether no text encoder reads the prompt's end."""
-        return all(tokens.truncates(prompt) for tokens in self._tokens.values())
+        return bool(self._tokens) and all(tokens.truncates(prompt) for tokens in self._tokens.values())
 
     def decode(self, latents: Tensor) -> Tensor:
         latents = latents / self.vae.config.scaling_factor

@@ -64,7 +64,6 @@ class PromptEncoder:
 
     def store_in(self, folder: Path, device: torch.device) -> None:
         """Keeps encoded prompts in ``folder``, which holds those of this model alone; ``device`` is the model's."""
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._device = folder, device
 
     @torch.no_grad()

@@ -131,6 +131,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
     plan = settled(plan, processes.device)
     suite, device = plan.suite, processes.device
     check_shares(plan, processes.size)
+    prompt_folder = _make_prompt_folder(plan, device)
     meter = Meter(device)
     runtime = Runtime(processes, meter, suite.compute.pairs_per_call, plan.seed)
     with meter.phase("load"), failures.loading(suite, meter):
@@ -139,8 +140,8 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         judges = [Judge(plan.reward.name, reward, "training")]
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
         policy = make_policy(suite, model, device, counters=meter.counters, seed=plan.seed)
-        if suite.compute.prompt_folder is not None:
-            policy.encode_prompts.store_in(Path(suite.compute.prompt_folder) / encoder_key(plan, device), device)
+        if prompt_folder is not None:
+            policy.encode_prompts.store_in(prompt_folder, device)
         policy.encode_prompts.keep(chain(*plan.evaluation_prompts.values()))
         policy.encode_prompts.keep_if_few(plan.prompts["train"])
         training = policy.drawing_with(plan.sampler) if plan.settings.sampler else policy
@@ -173,7 +174,24 @@ def make_run(plan: Plan, processes: Processes) -> Run:
     )
 
 
-def encoder_key(plan: Plan, device: torch.device) -> str:
+def _make_prompt_folder(plan: Plan, device: torch.device) -> Path | None:
+    """Where prompts that this model has encoded are kept; an ``InputError`` where it cannot be made."""
+    setting = plan.suite.compute.prompt_folder
+    if setting is None:
+        return None
+    folder = Path(setting).expanduser() / _encoder_key(plan, device)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+    except OSError as error:
+        raise InputError(
+            f"compute.prompt_folder is {setting}, in which nothing can be kept: {error.strerror}; give a folder that "
+            "can be written, which need not exist yet"
+        ) from None
+    return folder
+
+
+def _encoder_key(plan: Plan, device: torch.device) -> str:
     """What encoded prompts depend on: the model's code, settings and files, the libraries, the kind of device."""
     model = plan.model
     code = {place: record.model_dump() for place, record in model.plugins("model").items()}

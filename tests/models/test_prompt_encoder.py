@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rfbench.core import conditioning
 from rfbench.core.conditioning import PromptEncoder, memory_bytes, num_bytes, stack
+from rfbench.errors import InputError
 from rfbench.models import text_networks
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
 from rfbench.models.stable_diffusion_3 import StableDiffusion3
@@ -107,6 +108,18 @@ def test_a_folder_keeps_encoded_prompts_and_frees_the_encoders(
     if family == "sd3":
         make(max_sequence_length=20)
         assert len(list((tmp_path / "encoded").iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_is_named_before_anything_loads(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(StableDiffusion, "__init__", lambda *_: pytest.fail("a model was loaded"))
+    compute = suite.compute.model_copy(update={"prompt_folder": str(tmp_path / "file" / "prompts")})
+    with pytest.raises(
+        InputError, match=r"compute.prompt_folder is .*prompts, in which nothing can be kept: Not a dir"
+    ):
+        tiny.make_run(tiny.plan(suite.model_copy(update={"compute": compute})))
 
 
 def test_a_runs_memory_of_prompts_does_not_grow(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:

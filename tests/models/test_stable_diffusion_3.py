@@ -30,7 +30,7 @@ from tests import tiny
 from tests.models.pipelines import make_sd3
 from tests.models.test_lora import adapters
 from tests.runs import assert_same_run, exit_code_of_killed, lines, run
-from tests.test_samplers import flow_grpo_sde
+from tests.test_samplers import dance_flux_step, flow_grpo_cps, flow_grpo_sde
 
 CPU = torch.device("cpu")
 PROMPTS = ["a cat", "an ant and more than twelve signs"]
@@ -98,9 +98,13 @@ def test_steps_are_spaced_as_diffusers_spaces_them(settings: dict[str, Any], num
     torch.testing.assert_close(chain.output_weight.float(), scheduler.sigmas.diff(), rtol=0, atol=1e-6)
 
 
-def test_stochastic_steps_are_flow_grpos(folder: Path) -> None:
-    """Its pipeline with log-probs: diffusers' network, embeddings and noise levels, and its own step, transcribed."""
-    sampler = Sampler(kind="flow-sde", num_steps=5, guidance_scale=4.5)
+@pytest.mark.parametrize(
+    ("kind", "official", "noise_level"),
+    [("flow-sde", flow_grpo_sde, 0.7), ("cps", flow_grpo_cps, 0.8), ("dance-sde", dance_flux_step, 0.3)],
+)
+def test_stochastic_steps_are_the_official_codes(folder: Path, kind: str, official: Any, noise_level: float) -> None:
+    """diffusers' network, embeddings and noise levels, and the steps of Flow-GRPO's pipeline or DanceGRPO's."""
+    sampler = Sampler(kind=kind, num_steps=5, guidance_scale=4.5)
     policy, pipe = make(folder, sampler), in_diffusers(folder)
     drawn = keyed_random.normal([(0, "test", number) for number in range(2)], (6, *policy.model.latent_shape))
     pipe.scheduler.set_timesteps(5)
@@ -116,8 +120,10 @@ def test_stochastic_steps_are_flow_grpos(folder: Path) -> None:
                 torch.cat([before] * 2), text, pooled, timesteps, return_dict=False
             )[0].chunk(2)
             velocity = unconditional + 4.5 * (conditional - unconditional)
-            mean, std = flow_grpo_sde(before, velocity, sigmas, step, 0.7)
+            mean, std = official(before, velocity, sigmas, step, noise_level)
             torch.testing.assert_close(after, mean + std * drawn[:, step + 1], rtol=0, atol=2e-5)
+            if std == 0:  # the last step of cps
+                continue
             log_prob = -((after - mean) ** 2) / (2 * std**2) - std.log() - math.log(math.sqrt(2 * math.pi))
             ours = policy.log_probs(before, after, steps, condition)
             torch.testing.assert_close(ours, log_prob.mean(dim=(1, 2, 3)), rtol=0, atol=2e-5)

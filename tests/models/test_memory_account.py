@@ -58,7 +58,7 @@ def measured(run: Run) -> dict[tuple[str, str], int]:
     ("family", "method", "checkpointing"),
     [
         ("sd1", "full", False),
-        ("xl", "lora", True),
+        pytest.param("xl", "lora", True, marks=pytest.mark.slow),
         pytest.param("sd3", "lora", True, marks=pytest.mark.slow),
         pytest.param("sd3", "full", False, marks=pytest.mark.slow),
     ],
@@ -77,6 +77,7 @@ def test_the_account_is_what_a_run_holds(
     assert account["latents of an epoch", "host"] == 12 * 6 * 4 * 8 * 8 * 4
 
 
+@pytest.mark.slow
 def test_a_training_sampler_of_its_own_counts_where_it_is_used(folders: dict[str, Path], suite: Suite) -> None:
     """Evaluations keep the suite's guidance and steps: sampling takes the larger of the two, the update its own."""
 

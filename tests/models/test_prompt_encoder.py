@@ -68,7 +68,7 @@ def test_prompts_that_come_back_are_encoded_once(folders: dict[str, Path]) -> No
     assert encode.prompts == training[1:]  # its size was told by the first one
 
 
-@pytest.mark.parametrize("family", ["xl", "sd3"])
+@pytest.mark.parametrize("family", [pytest.param("xl", marks=pytest.mark.slow), "sd3"])
 def test_a_folder_keeps_encoded_prompts_and_frees_the_encoders(
     folders: dict[str, Path], prompt_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:

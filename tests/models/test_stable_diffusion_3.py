@@ -64,7 +64,12 @@ def in_diffusers(folder: Path, *, t5: bool = True) -> StableDiffusion3Pipeline:
 
 @pytest.mark.parametrize(
     ("guidance", "t5", "scheduler", "resolution"),
-    [(1.0, True, {}, None), (4.5, True, {}, None), (4.5, False, {}, None), (3.0, True, DYNAMIC, 24)],
+    [
+        (1.0, True, {}, None),
+        (4.5, True, {}, None),
+        (4.5, False, {}, None),
+        pytest.param(3.0, True, DYNAMIC, 24, marks=pytest.mark.slow),
+    ],
 )
 def test_images_are_those_of_diffusers(
     folder: Path, tmp_path: Path, guidance: float, t5: bool, scheduler: dict[str, Any], resolution: int | None
@@ -100,7 +105,11 @@ def test_steps_are_spaced_as_diffusers_spaces_them(settings: dict[str, Any], num
 
 @pytest.mark.parametrize(
     ("kind", "official", "noise_level"),
-    [("flow-sde", flow_grpo_sde, 0.7), ("cps", flow_grpo_cps, 0.8), ("dance-sde", dance_flux_step, 0.3)],
+    [
+        ("flow-sde", flow_grpo_sde, 0.7),
+        pytest.param("cps", flow_grpo_cps, 0.8, marks=pytest.mark.slow),
+        pytest.param("dance-sde", dance_flux_step, 0.3, marks=pytest.mark.slow),
+    ],
 )
 def test_stochastic_steps_are_the_official_codes(folder: Path, kind: str, official: Any, noise_level: float) -> None:
     """diffusers' network, embeddings and noise levels, and the steps of Flow-GRPO's pipeline or DanceGRPO's."""
@@ -302,7 +311,7 @@ def test_without_t5_its_rows_are_zeros(folder: Path) -> None:
 MODULES = ("attn.to_q", "attn2.to_out.0", "ff.net.2", "add_k_proj", "norm1.linear", "proj_out", "context_embedder")
 
 
-@pytest.mark.parametrize("modules", [None, MODULES])
+@pytest.mark.parametrize("modules", [pytest.param(None, marks=pytest.mark.slow), MODULES])
 def test_every_layer_of_a_lora_arrives_in_plain_diffusers(
     folder: Path, tmp_path: Path, modules: tuple[str, ...] | None
 ) -> None:

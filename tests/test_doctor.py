@@ -201,6 +201,15 @@ def test_a_gpu_that_is_too_small(gib: int, settings: list[str], advice: str | No
         assert advice in (problem or "")
 
 
+def test_a_gpu_that_is_too_small_for_the_text_encoders() -> None:
+    """Which are there while prompts are encoded into a folder, and not beside activations."""
+    parts = [*SMALL, MemoryPart("text encoders", 25 * GIB, "encoding")]
+    suite, demand = load_suite("tiny-shapes"), Demand(parts, Arithmetic(1, 2, 64))
+    problem = device_problem(suite, demand, [Gpu("a card", 24 * GIB, (9, 0))])
+    assert "about 35.0 GiB of GPU memory, 25.0 GiB of them for text encoders (encoding)" in (problem or "")
+    assert (problem or "").endswith("its text encoders ask for a larger card while prompts are encoded")
+
+
 @pytest.mark.parametrize(("precision", "told"), [("bf16", True), ("tf32", True), ("fp16", False), ("fp32", False)])
 def test_a_gpu_that_lacks_the_precision(precision: str, told: bool) -> None:
     """As the run itself would say, of the least of the GPUs."""

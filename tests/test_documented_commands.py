@@ -46,7 +46,7 @@ LEAST = {  # commands in the blocks of a page: none of them is passed over
     "docs/suites.md": 6,
 }
 # Other tests run these: on files of the published format, which are not at hand here, or on an installed scaffold.
-ELSEWHERE = re.compile(r"large-hpsv2|kohya|^fetch|^reward convert|^export|my-method")
+ELSEWHERE = re.compile(r"large-hpsv2|large-pickscore-sd35|kohya|^fetch|^reward convert|^export|my-method")
 # CI makes these; the package's own tests install a scaffold.
 MADE = {"make", "pip", "git"}
 

@@ -45,7 +45,7 @@ def test_the_dry_run_counts_without_the_files(files: list[str], capsys: pytest.C
     printed = said(capsys)
     assert "reward queries │ 8 " in printed
     # two evaluations of one prompt and two images: ten steps of sampling, and ten of the reference for the KL
-    assert f"UNet forwards, evaluation │ {2 * 2 * (10 + 10)} " in printed
+    assert f"network forwards, evaluation │ {2 * 2 * (10 + 10)} " in printed
     assert "not measured: files are missing" in printed
     assert "model.path: owner/model" in printed
 

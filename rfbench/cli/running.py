@@ -49,9 +49,9 @@ def run(
 def add_totals(table: Table, totals: Totals) -> None:
     """Rows that say what runs spend."""
     table.add_row("reward queries", f"{totals.reward_queries:,}")
-    table.add_row("UNet forwards, training", f"{totals.training_forwards:,}")
-    table.add_row("UNet backwards, training", f"{totals.training_backwards:,}")
-    table.add_row("UNet forwards, evaluation", f"{totals.evaluation_forwards:,}")
+    table.add_row("network forwards, training", f"{totals.training_forwards:,}")
+    table.add_row("network backwards, training", f"{totals.training_backwards:,}")
+    table.add_row("network forwards, evaluation", f"{totals.evaluation_forwards:,}")
 
 
 def _print_costs(outline: Outline) -> None:

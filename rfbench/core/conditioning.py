@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rfbench.core.prompts import PromptSet
+from rfbench.files import write_atomically
 
 Condition = dict[str, Tensor]
 RECENT_BYTES = 64 * 2**20  # of prompts that may not come back
@@ -36,6 +43,8 @@ class PromptEncoder:
     Why not all of them: a prompt takes 77 x 768 numbers (0.24 MB) in Stable Diffusion 1.x and 0.64 MB in XL. Of
     100,000 training prompts each comes back after hundreds of epochs, and encoding it again costs 13 GFLOP beside the
     80 TFLOP of sampling one image of it. What an epoch, or an algorithm's replay, asks for again and again is recent.
+
+    With a folder (``store_in``) every encoded prompt is a file in it too, and is read from there the next time.
     """
 
     def __init__(
@@ -51,6 +60,21 @@ class PromptEncoder:
         self._free = recent_bytes
         self._device = torch.device("cpu")
         self._empty: Condition | None = None
+        self._folder: Path | None = None
+
+    def store_in(self, folder: Path, device: torch.device) -> None:
+        """Keeps encoded prompts in ``folder``, which holds those of this model alone; ``device`` is the model's."""
+        self._folder, self._device = folder, device
+
+    @torch.no_grad()
+    def encode_ahead(self, prompts: Iterable[str]) -> None:
+        """Encodes what the folder lacks of ``prompts`` and the unconditional one; one process at a time does."""
+        assert self._folder is not None
+        with FileLock(self._folder / ".lock", fallback_to_soft=False):
+            self.empty(1)
+            for prompt in prompts:
+                if not (self._folder / _file_name(prompt)).exists():
+                    self._stored(_file_name(prompt), partial(self._encode_one, prompt))
 
     def __call__(self, prompts: Sequence[str]) -> Condition:
         joined = stack([self._encode(prompt) for prompt in prompts])
@@ -69,7 +93,7 @@ class PromptEncoder:
         """The unconditional condition with ``rows`` equal rows; it stays on the device, since every step needs it."""
         if self._empty is None:
             with torch.no_grad():
-                self._empty = self._unconditional()
+                self._empty = self._stored("unconditional.safetensors", self._unconditional)
         return {name: value.expand(rows, *value.shape[1:]) for name, value in self._empty.items()}
 
     @torch.no_grad()
@@ -79,7 +103,7 @@ class PromptEncoder:
         if prompt in self._recent:
             self._recent.move_to_end(prompt)
             return self._recent[prompt]
-        encoded = self._encode_one(prompt)
+        encoded = self._stored(_file_name(prompt), partial(self._encode_one, prompt))
         self._device = next(iter(encoded.values())).device
         condition = {name: value.cpu() for name, value in encoded.items()}
         if prompt in self._to_keep:
@@ -90,6 +114,21 @@ class PromptEncoder:
         while self._free < 0 and len(self._recent) > 1:
             self._free += num_bytes(self._recent.popitem(last=False)[1])
         return condition
+
+    def _stored(self, name: str, encode: Callable[[], Condition]) -> Condition:
+        """What ``encode`` gives; with a folder, from the file ``name`` in it, which is written where there is none."""
+        if self._folder is None:
+            return encode()
+        path = self._folder / name
+        with suppress(FileNotFoundError, SafetensorError):  # a torn file is written again
+            return dict(load_file(path, device=str(self._device)))
+        encoded = encode()
+        write_atomically(path, save({key: value.contiguous() for key, value in encoded.items()}), os.getpid())
+        return encoded
+
+
+def _file_name(prompt: str) -> str:
+    return f"{hashlib.sha256(prompt.encode()).hexdigest()}.safetensors"
 
 
 def memory_bytes() -> int:

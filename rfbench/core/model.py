@@ -35,6 +35,7 @@ class Model(Sourced, ABC):
         process: how the denoiser was trained: a `Diffusion` or a `Flow`.
         image_kind: what ``decode`` gives; a reward that says what it scores must say the same.
         exact_units: the unit of each of the ``exact_measures``.
+        lora_modules: what a LoRA is put on where the suite does not say, by the ends of the modules' names.
     """
 
     Config: ClassVar[type[Settings]] = Settings
@@ -43,6 +44,7 @@ class Model(Sourced, ABC):
     latent_shape: tuple[int, ...]
     process: Process
     exact_units: ClassVar[dict[str, str]] = {}
+    lora_modules: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
 
     @classmethod
     def untrained(cls, config: Any, device: torch.device) -> Model | None:
@@ -65,8 +67,15 @@ class Model(Sourced, ABC):
     def check_prompts(cls, config: Any, prompts: Iterable[str]) -> None:
         """Raises an ``InputError`` for the first of ``prompts`` that has no condition; most models take any text."""
 
+    def release_encoders(self) -> None:
+        """Frees what encodes prompts, which is loaded again should ``encode`` be asked; most models keep it."""
+
+    def prompt_encoders(self) -> list[nn.Module]:
+        """The networks that encode prompts, for the account of memory."""
+        return []
+
     def frozen_parts(self) -> dict[str, list[nn.Module]]:
-        """The networks beside the denoiser, for the account of memory."""
+        """The networks beside the denoiser and the encoders of prompts, for the account of memory."""
         return {}
 
     @classmethod

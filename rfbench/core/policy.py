@@ -22,7 +22,7 @@ from rfbench.suite.suite import Finetune, Sampler, Suite
 
 ADAPTER = "policy"
 POLICY, REFERENCE = "policy", "reference"  # whose weights predict; a snapshot has a name of its own
-ADAPTABLE = (nn.Linear, nn.Conv2d)  # the layers of a UNet that peft puts a LoRA on
+ADAPTABLE = (nn.Linear, nn.Conv2d)  # the layers of a denoiser that peft puts a LoRA on
 COMPUTE_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -60,7 +60,7 @@ class Policy:
         self._decode_chunk_size, self._compiled_rows = decode_chunk_size, compiled_rows
         self.counters = counters or Counters()
         self.encode_prompts = PromptEncoder(model.encode, model.unconditional)
-        self._frozen = _make_trainable(model.denoiser, finetune, seed)
+        self._frozen = _make_trainable(model, finetune, seed)
         self._snapshots: dict[str, dict[str, Tensor]] = {}
         for denoiser in filter(None, (model.denoiser, self._frozen)):
             store_frozen_weights(denoiser, self._compute_dtype)
@@ -273,7 +273,7 @@ def make_policy(
 ) -> Policy:
     """The policy on ``model``, itself on ``device``, that a suite trains; ``seed`` is of a LoRA's first weights."""
     compute, sampler = suite.compute, suite.sampler
-    check_trainable(model.denoiser, suite)
+    check_trainable(model, suite)
     if compute.gradient_checkpointing:
         model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' mixin
     return Policy(
@@ -289,11 +289,13 @@ def make_policy(
     )
 
 
-def check_trainable(denoiser: nn.Module, suite: Suite) -> None:
-    """An ``InputError`` where ``denoiser``, with or without numbers, cannot be trained as the suite says."""
+def check_trainable(model: Model, suite: Suite) -> None:
+    """An ``InputError`` where the denoiser, with or without numbers, cannot be trained as the suite says."""
+    denoiser = model.denoiser
     if suite.compute.gradient_checkpointing and not hasattr(denoiser, "enable_gradient_checkpointing"):
         raise InputError(f"compute.gradient_checkpointing is on, but {type(denoiser).__name__} has none; turn it off")
-    check_finetune(denoiser, suite.finetune)
+    if suite.finetune.method == "lora":
+        _check_lora(denoiser, suite.finetune.modules(model.lora_modules))
 
 
 def store_frozen_weights(denoiser: nn.Module, dtype: torch.dtype) -> None:
@@ -309,10 +311,8 @@ def store_frozen_weights(denoiser: nn.Module, dtype: torch.dtype) -> None:
                     parameter.data = parameter.data.to(dtype)
 
 
-def check_finetune(denoiser: nn.Module, finetune: Finetune) -> None:
-    """An ``InputError`` where ``finetune`` names modules that ``denoiser``, with or without numbers, cannot train."""
-    if finetune.method == "full":
-        return
+def _check_lora(denoiser: nn.Module, targets: tuple[str, ...]) -> None:
+    """An ``InputError`` where ``denoiser``, with or without numbers, can have no LoRA on the modules of these names."""
     if not hasattr(denoiser, "add_adapter"):
         raise InputError(
             f"finetune.method is 'lora', but {type(denoiser).__name__} takes no adapters; "
@@ -320,7 +320,7 @@ def check_finetune(denoiser: nn.Module, finetune: Finetune) -> None:
         )
     modules = {name: module for name, module in denoiser.named_modules() if name}
     endings = {ending for name, module in modules.items() if isinstance(module, ADAPTABLE) for ending in _endings(name)}
-    for target in finetune.target_modules:
+    for target in targets:
         kinds = {type(modules[name]).__name__ for name in modules if target in _endings(name)}
         if not kinds:
             raise InputError(
@@ -346,8 +346,9 @@ def _adaptable_kinds(modules: Iterable[nn.Module]) -> set[type[nn.Module]]:
     return {type(module) for module in modules if isinstance(module, ADAPTABLE)}
 
 
-def _make_trainable(denoiser: nn.Module, finetune: Finetune, seed: int) -> nn.Module | None:
-    """Readies ``denoiser`` for training in place; returns the frozen reference, or None when an adapter is trained."""
+def _make_trainable(model: Model, finetune: Finetune, seed: int) -> nn.Module | None:
+    """Readies the denoiser for training in place; returns the frozen reference, or None when an adapter is trained."""
+    denoiser, modules = model.denoiser, list(finetune.modules(model.lora_modules))
     denoiser.eval()  # dropout would make the first ratio differ from 1
     if finetune.method == "full":
         frozen = copy.deepcopy(denoiser).requires_grad_(False)
@@ -360,12 +361,12 @@ def _make_trainable(denoiser: nn.Module, finetune: Finetune, seed: int) -> nn.Mo
         r=finetune.rank,
         lora_alpha=finetune.rank if finetune.alpha is None else finetune.alpha,
         init_lora_weights="gaussian",
-        target_modules=list(finetune.target_modules),
+        target_modules=modules,
     )
     with torch.random.fork_rng(devices=[]):  # peft draws its first weights from the global generator
         torch.manual_seed(keyed_random.generator(seed, "lora").initial_seed())
         try:
             denoiser.add_adapter(config, adapter_name=ADAPTER)  # type: ignore[operator]  # diffusers' PEFT mixin
         except ValueError as error:
-            raise InputError(f"finetune.target_modules {list(finetune.target_modules)} take no LoRA: {error}") from None
+            raise InputError(f"finetune.target_modules {modules} take no LoRA: {error}") from None
     return None

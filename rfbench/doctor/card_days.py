@@ -29,7 +29,7 @@ def run_days(outline: Outline, counted: Arithmetic, speed: Speed | None, memory:
     """
     totals, precision = outline.totals(), outline.suite.compute.precision
     flops = counted.flops(totals)
-    size = f"{flops:.3g} operations, {counted.forward_flops:.3g} a UNet forward"
+    size = f"{flops:.3g} operations, {counted.forward_flops:.3g} a forward"
     if not counted.fills_a_gpu:
         text = f"{outline.label}: {size}. Networks this small do not fill a GPU: what counts is the time measured."
         return Text(text, "dim")

@@ -96,7 +96,7 @@ def _memory(size: int) -> str:
 def _costs(found: Diagnosis, speed: Speed | None) -> RenderableType:
     suite = found.suite
     counted = found.demand.arithmetic if found.demand and found.demand.arithmetic.fills_a_gpu else None
-    columns = ["algorithm", "queries", "UNet forwards", "UNet backwards", "to evaluate"]
+    columns = ["algorithm", "queries", "forwards", "backwards", "to evaluate"]
     columns += [f"{OF_ALL.name} days"] if counted else []
     columns += ["hours"] if speed else []
     table = _table(f"Cost of one run, {suite.epochs} epochs", *columns)
@@ -109,7 +109,9 @@ def _costs(found: Diagnosis, speed: Speed | None) -> RenderableType:
         cells += [f"{days(counted.flops(totals), OF_ALL, suite.compute.precision):,.3g}"] if counted else []
         cells += [f"{speed.seconds(totals) / 3600:.2f}"] if speed else []
         table.add_row(outline.label, *cells)
-    notes = ["To evaluate: UNet forwards of all of a run's evaluations."]
+    notes = [
+        "Forwards and backwards: latents through the denoiser. To evaluate: forwards of all of a run's evaluations."
+    ]
     if speed:
         notes.append(f"Hours: network calls alone on {speed.device}, from one chunk that was timed.")
     else:

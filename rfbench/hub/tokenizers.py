@@ -16,12 +16,15 @@ WHOLE = "tokenizer.json"
 UNLIKE = ("a red cat", "a big dog")  # as many letters each, which a tokenizer without a vocabulary cannot tell apart
 
 
-def load(kind: Any, folder: Path, *, embeddings: int, positions: int | None = None, added: int = 0) -> Any:
+def load(
+    kind: Any, folder: Path, *, embeddings: int, positions: int | None = None, added: int = 0, padded_to: int = 1
+) -> Any:
     """The tokenizer of the transformers class ``kind`` in ``folder``, tried; an ``InputError`` says what it lacks.
 
     Args:
         embeddings: tokens that the encoder has embeddings of, ``added`` ones included, which the folder lacks.
         positions: tokens that the encoder takes, where the tokenizer's own ``model_max_length`` decides what is cut.
+        padded_to: the embeddings are as many as the next multiple of this.
     """
     _check_files(kind, folder)
     try:
@@ -29,7 +32,7 @@ def load(kind: Any, folder: Path, *, embeddings: int, positions: int | None = No
     except Exception as error:  # whatever a broken file raises in transformers or tokenizers
         raise InputError(f"the tokenizer in {folder} cannot be read: {type(error).__name__}: {error}") from None
     size, length = len(tokenizer) + added, tokenizer.model_max_length
-    if size != embeddings:
+    if size + -size % padded_to != embeddings:
         raise InputError(
             f"the tokenizer in {folder} has {size} tokens, but its encoder has embeddings of {embeddings}: they are "
             "not of one model, or tokens were added to one of them alone"

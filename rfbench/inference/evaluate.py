@@ -48,6 +48,7 @@ def judge(
         epoch = saved.epoch
         run.policy.load_state_dict(saved.weights)
         run.meter.counters.reward_queries = saved.state["counters"]["reward_queries"]
+    run.encode_ahead(plan.suite.epochs)
     skipped = done(run) if done else ()
     for name in plan.suite.evaluation.sets:
         if name not in skipped:

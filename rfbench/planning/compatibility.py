@@ -107,7 +107,7 @@ def check_components(suite: Suite, components: SuiteComponents) -> None:
     if suite.finetune.method == "lora" or suite.compute.gradient_checkpointing:
         untrained = model.cls.untrained(model.config, torch.device("meta"))
         if untrained is not None:
-            check_trainable(untrained.denoiser, suite)
+            check_trainable(untrained, suite)
 
 
 def check_prompts(

@@ -119,6 +119,8 @@ def _advice(suite: Suite, components: list[MemoryPart], usable: int) -> str:
         if suite.finetune.method == "full":
             return "train a LoRA instead, which is another experiment: --set finetune.method=lora"
         return "its weights alone ask for a larger card"
+    if largest == "encoding":
+        return "its text encoders ask for a larger card while prompts are encoded"
     if largest == "decoding" and (compute.decode_chunk_size or compute.pairs_per_call) > 1:
         return f"--set compute.decode_chunk_size={(compute.decode_chunk_size or compute.pairs_per_call) // 2}"
     if largest == "update" and not compute.gradient_checkpointing:

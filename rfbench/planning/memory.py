@@ -35,7 +35,7 @@ class MemoryPart(NamedTuple):
 
     name: str
     bytes: int
-    when: Literal["always", "sampling", "update", "decoding", "host"]
+    when: Literal["always", "encoding", "sampling", "update", "decoding", "host"]
 
 
 def memory_account(outline: Outline) -> list[MemoryPart]:
@@ -45,7 +45,7 @@ def memory_account(outline: Outline) -> list[MemoryPart]:
         return []
     compute = outline.suite.compute.model_copy(update={"compile": False})
     suite = outline.suite.model_copy(update={"compute": compute})
-    policy = make_policy(suite, model, torch.device("cpu"))
+    policy, stored = make_policy(suite, model, torch.device("cpu")), compute.prompt_folder is not None
     training = policy.drawing_with(outline.sampler)
     with FakeTensorMode(allow_non_fake_inputs=True):
         for network in _networks(policy):
@@ -53,6 +53,7 @@ def memory_account(outline: Outline) -> list[MemoryPart]:
         chunks = _chunks(policy, training, compute.pairs_per_call)
         components = [
             *_weights(policy, len(outline.algorithm.cls.snapshots)),
+            MemoryPart("text encoders", _parameters(model.prompt_encoders()), "encoding" if stored else "always"),
             *_others(outline, model, policy),
             *chunks,
         ]
@@ -77,15 +78,17 @@ def device_phases(components: Iterable[MemoryPart]) -> tuple[int, dict[str, int]
 def _weights(policy: Policy, snapshots: int) -> list[MemoryPart]:
     frozen = [p for p in policy.denoiser.parameters() if not p.requires_grad]
     trained, copy = list(policy.trainable().values()), policy.frozen_copy
+    denoisers = [policy.denoiser, *([copy] if copy else [])]
     parts = policy.model.frozen_parts().items()
     return [
         MemoryPart("denoiser, frozen weights", _size(frozen), "always"),
         MemoryPart("denoiser, trained weights", _size(trained), "always"),
         MemoryPart("frozen reference", _size(copy.parameters()) if copy else 0, "always"),
+        MemoryPart("denoiser, tables", sum(_size(network.buffers()) for network in denoisers), "always"),
         MemoryPart("snapshots", snapshots * _size(trained), "always"),
         MemoryPart("Adam moments", 2 * _size(trained), "always"),
         MemoryPart("gradients", _size(trained), "update"),
-        *(MemoryPart(name, _size(chain(*(n.parameters() for n in networks))), "always") for name, networks in parts),
+        *(MemoryPart(name, _parameters(networks), "always") for name, networks in parts),
     ]
 
 
@@ -154,7 +157,8 @@ def _norms_as_on_gpus(policy: Policy) -> Iterator[None]:
 
 def _networks(policy: Policy) -> list[nn.Module]:
     copy = [policy.frozen_copy] if policy.frozen_copy else []
-    return [policy.denoiser, *copy, *chain(*policy.model.frozen_parts().values())]
+    model = policy.model
+    return [policy.denoiser, *copy, *model.prompt_encoders(), *chain(*model.frozen_parts().values())]
 
 
 def _move_to_cpu(network: nn.Module) -> None:
@@ -165,6 +169,10 @@ def _move_to_cpu(network: nn.Module) -> None:
             setattr(module, name, nn.Parameter(moved, requires_grad=parameter.requires_grad))
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, torch.empty_like(buffer, device="cpu"))
+
+
+def _parameters(networks: Iterable[nn.Module]) -> int:
+    return _size(chain(*(network.parameters() for network in networks)))
 
 
 def _size(tensors: Iterable[Tensor]) -> int:

@@ -64,10 +64,15 @@ class SuiteComponents:
 
 
 def suite_components(suite: Suite) -> SuiteComponents:
-    """The suite's plugins, found and configured; an ``InputError`` names a wrong setting."""
+    """The suite's plugins, found and configured; an ``InputError`` names a wrong setting.
+
+    What the suite leaves to the model is filled in.
+    """
+    model = find_component("models", suite.model)
+    finetune = suite.finetune.model_copy(update={"target_modules": suite.finetune.modules(model.cls.lora_modules)})
     return SuiteComponents(
-        suite=suite,
-        model=find_component("models", suite.model),
+        suite=suite.model_copy(update={"finetune": finetune}),
+        model=model,
         reward=find_component("rewards", suite.reward),
         held_out_rewards=[find_component("rewards", plugin) for plugin in suite.evaluation.held_out_rewards],
         prompt_sets={name: find_component("prompts", plugin) for name, plugin in suite.prompts.items()},

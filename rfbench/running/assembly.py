@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +22,7 @@ from rfbench.core.prompts import epoch_prompts
 from rfbench.core.reward import Reward
 from rfbench.core.rollout import Rollout, RolloutSampler
 from rfbench.errors import InputError, InterfaceError
+from rfbench.files import sha256_of_all
 from rfbench.planning.chunk_size import settled
 from rfbench.planning.plan import Plan
 from rfbench.records.format import CountersRecord
@@ -47,11 +52,26 @@ class Run:
     evaluator: Evaluator
     reward_offsets: PromptOffsets | None
 
+    def prompts(self, epoch: int) -> list[str]:
+        """The training prompts of ``epoch``, from 0."""
+        return epoch_prompts(self.plan.prompts["train"], self.plan.prompts_per_epoch, epoch, self.plan.seed)
+
     def rollout(self, epoch: int) -> Rollout:
         """Samples and scores the images of ``epoch``, from 0."""
-        plan = self.plan
-        prompts = epoch_prompts(plan.prompts["train"], plan.prompts_per_epoch, epoch, plan.seed)
-        return self.sampler(epoch, prompts, plan.settings, self.algorithm.rollout_needs)
+        return self.sampler(epoch, self.prompts(epoch), self.plan.settings, self.algorithm.rollout_needs)
+
+    def encode_ahead(self, epoch: int) -> None:
+        """Encodes into the suite's folder every prompt that the run asks for from ``epoch`` on; frees the encoders.
+
+        Where the suite has no such folder, encoders stay and encode prompts as they come.
+        """
+        if self.plan.suite.compute.prompt_folder is None:
+            return
+        epochs = (self.prompts(number) for number in range(epoch, self.plan.suite.epochs))
+        with self.meter.phase("load"):
+            evaluated = chain(*self.plan.evaluation_prompts.values())
+            self.policy.encode_prompts.encode_ahead(dict.fromkeys(chain(evaluated, *epochs)))
+            self.policy.model.release_encoders()
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """One epoch's update of the policy; the algorithm's metrics."""
@@ -116,6 +136,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
     plan = settled(plan, processes.device)
     suite, device = plan.suite, processes.device
     check_shares(plan, processes.size)
+    prompt_folder = _make_prompt_folder(plan, device)
     meter = Meter(device)
     runtime = Runtime(processes, meter, suite.compute.pairs_per_call, plan.seed)
     with meter.phase("load"), failures.loading(suite, meter):
@@ -124,6 +145,8 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         judges = [Judge(plan.reward.name, reward, "training")]
         judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
         policy = make_policy(suite, model, device, counters=meter.counters, seed=plan.seed)
+        if prompt_folder is not None:
+            policy.encode_prompts.store_in(prompt_folder, device)
         policy.encode_prompts.keep(chain(*plan.evaluation_prompts.values()))
         policy.encode_prompts.keep_if_few(plan.prompts["train"])
         training = policy.drawing_with(plan.sampler) if plan.settings.sampler else policy
@@ -154,6 +177,35 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         evaluator=Evaluator(suite.evaluation, plan.evaluation_prompts, judges, policy, runtime),
         reward_offsets=offsets,
     )
+
+
+def _make_prompt_folder(plan: Plan, device: torch.device) -> Path | None:
+    """Where prompts that this model has encoded are kept; an ``InputError`` where it cannot be made."""
+    setting = plan.suite.compute.prompt_folder
+    if setting is None:
+        return None
+    folder = Path(setting).expanduser() / _encoder_key(plan, device)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+    except OSError as error:
+        raise InputError(
+            f"compute.prompt_folder is {setting}, in which nothing can be kept: {error.strerror}; give a folder that "
+            "can be written, which need not exist yet"
+        ) from None
+    return folder
+
+
+def _encoder_key(plan: Plan, device: torch.device) -> str:
+    """What encoded prompts depend on: the model's code, settings and files, the libraries, the kind of device."""
+    model = plan.model
+    code = {place: record.model_dump() for place, record in model.plugins("model").items()}
+    settings = {name: value for name, value in model.resolved().items() if name != "path"}
+    files = {place: sha256_of_all(paths) for place, paths in model.inputs("model").items()}
+    origins = [source.origin() for source in model.sources() if not source.is_local]
+    libraries = [version(name) for name in ("rfbench", "torch", "transformers")]
+    key = json.dumps([code, settings, files, origins, libraries, device.type], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def check_shares(plan: Plan, processes: int) -> None:

@@ -115,6 +115,9 @@ class _Training:
         for remark in (*run.plan.remarks(), *remarks(self._prompts)):
             self._progress.note(remark)
         with self._guarded() as stop, self._progress.running(run.plan, run.meter, self._epoch, self._folder.path):
+            if run.plan.suite.compute.prompt_folder is not None:
+                self._progress.note("encoding the run's prompts, after which the text encoders take no memory")
+            run.encode_ahead(self._epoch)
             if not resumed:
                 self._arrive()
             while self._epoch < run.plan.suite.epochs:

@@ -103,9 +103,13 @@ class Finetune(Settings):
     alpha: float | None = Field(
         None, gt=0, description="LoRA's scale: its product is multiplied by alpha / rank; None: equal to the rank"
     )
-    target_modules: tuple[str, ...] = Field(
-        ("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="LoRA's modules, by the ends of their names"
+    target_modules: tuple[str, ...] | None = Field(
+        None, min_length=1, description="LoRA's modules, by the ends of their names; None: the model's own choice"
     )
+
+    def modules(self, usual: tuple[str, ...]) -> tuple[str, ...]:
+        """LoRA's modules in a model that has it on the ``usual`` ones."""
+        return self.target_modules or usual
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -215,6 +219,12 @@ class Compute(Settings):
     )
     decode_chunk_size: int | None = Field(
         None, ge=1, description="images decoded at once; None: a whole chunk", json_schema_extra=FREE
+    )
+    prompt_folder: str | None = Field(
+        None,
+        description="folder in which encoded prompts are kept, over runs too: a run encodes its prompts before its "
+        "first epoch, and text encoders take no memory after that; None: encoders stay, and encode as prompts come",
+        json_schema_extra=FREE,
     )
     gradient_checkpointing: bool = Field(
         False, description="compute activations again instead of keeping them", json_schema_extra=FREE

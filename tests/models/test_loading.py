@@ -21,7 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from rfbench.cli import exit_code
 from rfbench.errors import InputError
 from rfbench.hub import weights
-from rfbench.models import pipeline_folder, text_encoding
+from rfbench.models import pipeline_folder, prompt_tokens
 from rfbench.models.pipeline_folder import ENCODER, MODEL
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
 from rfbench.suite.suite import Suite
@@ -201,7 +201,7 @@ def test_unseen_is_what_the_tokenizer_tells_apart(tmp_path: Path, pipeline: Path
 
 def test_what_is_read_is_what_is_encoded(folders: dict[str, Path]) -> None:
     """Word by word as all at once: the encoder's tokens, without the signs of beginning, end and filling."""
-    read = text_encoding.ClipTokens(pipeline_folder.read(folders["sd1"]), "text_encoder")
+    read = prompt_tokens.ClipTokens(pipeline_folder.read(folders["sd1"]), "text_encoder")
     prompts = [
         "a cat",
         "a  CAT",

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from rfbench.core.conditioning import stack
+from rfbench.core.noising.flow import Flow
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
+from rfbench.models.stable_diffusion_3 import StableDiffusion3, StableDiffusion3Config
 from rfbench.planning.memory import MemoryPart, device_peak, memory_account, update_chunk
 from rfbench.planning.plan import make_outline
 from rfbench.planning.storages import peak_bytes
@@ -16,6 +18,7 @@ from rfbench.running.assembly import Run
 from rfbench.suite.loading import load_suite
 from rfbench.suite.suite import Budget, Suite
 from tests import tiny
+from tests.models import pipelines
 
 
 def measured(run: Run) -> dict[tuple[str, str], int]:
@@ -31,6 +34,11 @@ def measured(run: Run) -> dict[tuple[str, str], int]:
             p.nbytes for name, p in policy.denoiser.named_parameters() if name not in trained
         ),
         ("frozen reference", "always"): sum(p.nbytes for p in (policy.frozen_copy or torch.nn.Module()).parameters()),
+        ("denoiser, tables", "always"): sum(
+            b.nbytes
+            for network in (policy.denoiser, policy.frozen_copy or torch.nn.Module())
+            for b in network.buffers()
+        ),
         ("Adam moments", "always"): sum(m[name].nbytes for m in moments for name in ("exp_avg", "exp_avg_sq")),
         ("gradients", "update"): sum(gradient.nbytes for gradient in gradients[: len(trained)]),
     }
@@ -46,12 +54,21 @@ def measured(run: Run) -> dict[tuple[str, str], int]:
     return found | {("activations of a chunk", "sampling"): sampling}
 
 
-@pytest.mark.parametrize(("family", "method", "checkpointing"), [("sd1", "full", False), ("xl", "lora", True)])
+@pytest.mark.parametrize(
+    ("family", "method", "checkpointing"),
+    [
+        ("sd1", "full", False),
+        pytest.param("xl", "lora", True, marks=pytest.mark.slow),
+        pytest.param("sd3", "lora", True, marks=pytest.mark.slow),
+        pytest.param("sd3", "full", False, marks=pytest.mark.slow),
+    ],
+)
 def test_the_account_is_what_a_run_holds(
     folders: dict[str, Path], suite: Suite, family: str, method: str, checkpointing: bool
 ) -> None:
     data = suite.model_dump() | {"finetune": {"method": method}}
-    data["model"] = {"name": "stable-diffusion", "path": str(folders[family])}
+    data["model"] = pipelines.model(family, folders[family])
+    data["sampler"] |= {"kind": "flow-sde"} if family == "sd3" else {}
     data["compute"] |= {"decode_chunk_size": 3, "gradient_checkpointing": checkpointing}
     plan = tiny.plan(Suite.model_validate(data))
     account = {(component.name, component.when): component.bytes for component in memory_account(plan)}
@@ -60,6 +77,7 @@ def test_the_account_is_what_a_run_holds(
     assert account["latents of an epoch", "host"] == 12 * 6 * 4 * 8 * 8 * 4
 
 
+@pytest.mark.slow
 def test_a_training_sampler_of_its_own_counts_where_it_is_used(folders: dict[str, Path], suite: Suite) -> None:
     """Evaluations keep the suite's guidance and steps: sampling takes the larger of the two, the update its own."""
 
@@ -82,6 +100,18 @@ def test_a_training_sampler_of_its_own_counts_where_it_is_used(folders: dict[str
     assert trained_guided == guided
 
 
+@pytest.mark.slow
+def test_text_encoders_take_no_memory_beside_activations_where_prompts_have_a_folder(suite: Suite) -> None:
+    accounts = []
+    for folder in (None, "encoded"):
+        compute = suite.compute.model_copy(update={"prompt_folder": folder})
+        accounts.append(memory_account(make_outline(suite.model_copy(update={"compute": compute}), "prdp", 0)))
+    here, gone = ([part for part in account if part.name == "text encoders"] for account in accounts)
+    assert here == [MemoryPart("text encoders", gone[0].bytes, "always")]
+    assert gone[0].when == "encoding"
+    assert device_peak(accounts[0]) - device_peak(accounts[1]) == gone[0].bytes
+
+
 def test_snapshots_of_the_policy_are_counted(suite: Suite) -> None:
     suite = suite.model_copy(update={"budget": Budget(reward_queries_per_epoch=16)})
     account = {name: memory_account(make_outline(suite, name, 0)) for name in ("ddpo", "nft")}
@@ -98,6 +128,19 @@ def test_the_published_networks_have_their_published_size() -> None:
     assert sum(p.numel() for p in model.vae.parameters()) == 49_490_199  # of 83,653,863: images are never encoded
     assert model.latent_shape == (4, 64, 64)
     assert float(model.process.alphas_cumprod[-1]) == pytest.approx(0.00466, abs=1e-5)
+
+
+def test_stable_diffusion_35_has_its_published_size() -> None:
+    """Its transformer's 2,469,663,232 numbers are weights and the table of positions."""
+    model = StableDiffusion3.untrained(StableDiffusion3Config(resolution=512), torch.device("meta"))
+    weights, tables = (
+        sum(tensor.numel() for tensor in tensors) for tensors in (model.denoiser.parameters(), model.denoiser.buffers())
+    )
+    assert (weights, tables) == (2_243_171_520, 384 * 384 * 1536)
+    sizes = [sum(p.numel() for p in encoder.parameters()) for encoder in model.text.encoders]
+    assert sizes == [123_650_304, 694_659_840, 4_762_310_656]  # CLIP-L and CLIP-G with projections, T5-XXL's encoder
+    assert model.latent_shape == (16, 64, 64)
+    assert model.process == Flow(3.0, pytest.approx(3 / 1002))
 
 
 def test_the_peak_is_of_the_most_demanding_phase() -> None:

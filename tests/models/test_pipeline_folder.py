@@ -18,10 +18,12 @@ from rfbench.errors import InputError
 from rfbench.hub.sources import forms
 from rfbench.models import pipeline_folder
 from rfbench.models.stable_diffusion import DEFAULT_PATH, FILES, StableDiffusion, StableDiffusionConfig
+from rfbench.models.stable_diffusion_3 import StableDiffusion3, StableDiffusion3Config
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import Suite
 from tests import tiny
+from tests.models import pipelines
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -37,7 +39,7 @@ def rename(file: Path, name: str) -> None:
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "SD3": (
         lambda f: edit(f / "model_index.json", _class_name="StableDiffusion3Pipeline"),
-        r"holds a StableDiffusion3Pipeline; rfbench trains StableDiffusionPipeline \(Stable Diffusion 1.x or 2.x\)",
+        "holds a StableDiffusion3Pipeline .* which the model stable-diffusion does not train; use --set model.name=",
     ),
     "inpainting pipeline": (
         lambda f: edit(f / "model_index.json", _class_name="StableDiffusionInpaintPipeline"),
@@ -100,10 +102,10 @@ def test_what_the_hub_is_asked_for() -> None:
     assert pinned.revision == "abc"
 
 
-def in_hub_cache(folder: Path, cache: Path, *left_out: str) -> Path:
-    """The files of ``folder`` that are fetched, laid out as the hub's cache at ``COMMIT``; returns that snapshot."""
+def in_hub_cache(folder: Path, cache: Path, *left_out: str, fetched: tuple[str, ...] = FILES) -> Path:
+    """The files of ``folder`` that are ``fetched``, laid out as the hub's cache at ``COMMIT``; returns its snapshot."""
     repository = cache / "models--owner--model"
-    patterns = [pattern for files in FILES for form in forms(files) for pattern in form]
+    patterns = [pattern for files in fetched for form in forms(files) for pattern in form]
     for file in (path for path in folder.rglob("*") if path.is_file()):
         name = str(file.relative_to(folder))
         if name not in left_out and any(fnmatch(name, pattern) for pattern in patterns):
@@ -154,14 +156,16 @@ def test_a_cache_that_lacks_files_is_not_found(
         source.require("model")
 
 
-@pytest.mark.parametrize("family", ["sd1", "xl"])
+@pytest.mark.parametrize("family", ["sd1", "xl", pytest.param("sd3", marks=pytest.mark.slow)])
 def test_what_is_asked_for_is_enough_and_its_commit_is_recorded(
     folders: dict[str, Path], suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     """A run from the hub's cache, which holds the files that match the patterns, and no others."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    in_hub_cache(folders[family], tmp_path / "cache")
-    changes = {"epochs": 1, "model": {"name": "stable-diffusion", "path": "owner/model"}}
+    fetched = StableDiffusion3.files(StableDiffusion3Config()) if family == "sd3" else FILES
+    in_hub_cache(folders[family], tmp_path / "cache", fetched=fetched)
+    changes: dict[str, Any] = {"epochs": 1, "model": pipelines.model(family, folders[family]) | {"path": "owner/model"}}
+    changes |= {"sampler": {"kind": "flow-sde", "num_steps": 3}} if family == "sd3" else {}
     run = train(tiny.plan(Suite.model_validate(suite.model_dump() | changes)), tmp_path / "results", Quiet())
     record = json.loads((run / "run.json").read_text())
     assert record["files"]["model.path"] == f"owner/model@{COMMIT}"

@@ -12,9 +12,11 @@ from torch import nn
 
 from rfbench.errors import NonFiniteError
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
+from rfbench.plugins.component import find_component
 from rfbench.running.assembly import Run
-from rfbench.suite.suite import Suite
+from rfbench.suite.suite import PluginRef, Suite
 from tests import tiny
+from tests.models import pipelines
 
 pytestmark = pytest.mark.slow
 
@@ -22,29 +24,35 @@ LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CPU = torch.device("cpu")
 
 
-def make(suite: Suite, label: str = "prdp", *, method: str = "full", model: Path | None = None, **compute: Any) -> Run:
+def make(
+    suite: Suite, label: str = "prdp", *, method: str = "full", model: dict[str, Any] | None = None, **compute: Any
+) -> Run:
     data = suite.model_dump() | {"finetune": {"method": method}}
     data["compute"] = {"chunk_size": 8, "device": "cpu"} | compute
     if model is not None:
-        data["model"] = {"name": "stable-diffusion", "path": str(model)}
+        data["model"] = model
+        data["sampler"] |= {"kind": "flow-sde"} if model["name"] == "stable-diffusion-3" else {}
     return tiny.make_run(tiny.plan(Suite.model_validate(data), label))
 
 
 @pytest.mark.parametrize("precision", LOW)
 @pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("family", ["xl", "sd3"])
 def test_frozen_weights_in_the_compute_dtype_change_no_bit(
-    folders: dict[str, Path], suite: Suite, method: str, precision: str
+    folders: dict[str, Path], suite: Suite, family: str, method: str, precision: str
 ) -> None:
     """Autocast over fp32 weights would cast them at each call: the same numbers, at twice the memory."""
-    run = make(suite, method=method, model=folders["xl"], precision=precision)
+    table = pipelines.model(family, folders[family])
+    run = make(suite, method=method, model=table, precision=precision)
     frozen = run.policy.denoiser if method == "lora" else run.policy._frozen
     assert isinstance(frozen, nn.Module)
     stored = {type(m) for m in frozen.modules() for p in m.parameters(recurse=False) if p.dtype == LOW[precision]}
     assert stored == {nn.Linear, nn.Conv2d}
     assert all(parameter.dtype == torch.float32 for parameter in run.policy.trainable().values())
 
-    plain = StableDiffusion(StableDiffusionConfig(path=str(folders["xl"])), CPU)
-    latents, timesteps = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 601])
+    plain = find_component("models", PluginRef(**table)).make(CPU)
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    timesteps = torch.tensor([0.1, 0.6]) if family == "sd3" else torch.tensor([1, 601])
     condition = run.policy.encode_prompts(["a cat", "a dog"])
     with torch.no_grad():
         with torch.autocast("cpu", dtype=LOW[precision]):
@@ -55,9 +63,12 @@ def test_frozen_weights_in_the_compute_dtype_change_no_bit(
 
 
 @pytest.mark.parametrize("precision", LOW)
-@pytest.mark.parametrize("label", ["prdp", "ddpo", "dpok"])
-def test_the_ratio_starts_at_one_in_low_precision(suite: Suite, label: str, precision: str) -> None:
-    run = make(suite, label, method="lora", precision=precision, gradient_checkpointing=True)
+@pytest.mark.parametrize(("family", "label"), [("sd1", "prdp"), ("sd1", "ddpo"), ("sd1", "dpok"), ("sd3", "ddpo")])
+def test_the_ratio_starts_at_one_in_low_precision(
+    folders: dict[str, Path], suite: Suite, family: str, label: str, precision: str
+) -> None:
+    model = pipelines.model(family, folders[family])
+    run = make(suite, label, method="lora", model=model, precision=precision, gradient_checkpointing=True)
     rollout = run.rollout(0)
     assert rollout.log_probs.dtype == torch.float32
     run.update(rollout)
@@ -104,12 +115,15 @@ def test_the_loss_scale_survives_a_resume_and_skips_what_overflows(suite: Suite)
     assert "scaler" not in plain.learner.state_dict()
 
 
-@pytest.mark.parametrize("label", ["dpok", "rwr"])
-def test_gradient_checkpointing_changes_no_gradient(suite: Suite, label: str) -> None:
+@pytest.mark.parametrize(("family", "label"), [("sd1", "dpok"), ("sd1", "rwr"), ("sd3", "ddpo")])
+def test_gradient_checkpointing_changes_no_gradient(
+    folders: dict[str, Path], suite: Suite, family: str, label: str
+) -> None:
     """With a LoRA, whose reference is the same network with the adapter off, between forward and backward."""
     found = []
     for checkpointing in (False, True):
-        run = make(suite, label, method="lora", gradient_checkpointing=checkpointing)
+        model = pipelines.model(family, folders[family])
+        run = make(suite, label, method="lora", model=model, gradient_checkpointing=checkpointing)
         gradients = tiny.record_gradients(run)
         run.update(run.rollout(0))
         found.append(gradients)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from rfbench.core import conditioning
-from rfbench.core.conditioning import PromptEncoder, memory_bytes, num_bytes
+from rfbench.core.conditioning import PromptEncoder, memory_bytes, num_bytes, stack
+from rfbench.errors import InputError
+from rfbench.models import text_networks
 from rfbench.models.stable_diffusion import StableDiffusion, StableDiffusionConfig
+from rfbench.models.stable_diffusion_3 import StableDiffusion3
+from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
 from tests import tiny
+from tests.models import pipelines
 
 CPU = torch.device("cpu")
 
@@ -60,6 +66,60 @@ def test_prompts_that_come_back_are_encoded_once(folders: dict[str, Path]) -> No
     for prompts in (training, training, ["a dog"]):
         encoder(prompts)
     assert encode.prompts == training[1:]  # its size was told by the first one
+
+
+@pytest.mark.parametrize("family", [pytest.param("xl", marks=pytest.mark.slow), "sd3"])
+def test_a_folder_keeps_encoded_prompts_and_frees_the_encoders(
+    folders: dict[str, Path], prompt_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """To the bit, and a second run loads no encoder; a torn file is encoded again."""
+
+    def make(**settings: Any) -> Run:
+        table = pipelines.model(family, folders[family]) | settings
+        sampler = {"kind": "flow-sde" if family == "sd3" else "ddpm", "num_steps": 2}
+        compute = {"device": "cpu", "prompt_folder": str(tmp_path / "encoded")}
+        suite = tiny.make_suite(folders[family], prompt_file, model=table, sampler=sampler, compute=compute)
+        return tiny.make_run(tiny.plan(suite))
+
+    table = {key: value for key, value in pipelines.model(family, folders[family]).items() if key != "name"}
+    kind = StableDiffusion3 if family == "sd3" else StableDiffusion
+    model = kind(kind.Config(**table), CPU)
+    expected = stack([model.encode("a dog"), model.unconditional()])
+
+    def require_same(run: Run) -> None:
+        encode = run.policy.encode_prompts
+        found = stack([encode(["a dog"]), encode.empty(1)])
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+    first = make()
+    first.encode_ahead(0)
+    assert first.policy.model._text is None  # type: ignore[attr-defined]
+    [folder] = (tmp_path / "encoded").iterdir()
+    assert len(list(folder.glob("*.safetensors"))) == len(tiny.PROMPTS) + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(text_networks, "load", lambda *_: pytest.fail("an encoder was loaded"))
+        second = make()
+        second.encode_ahead(0)
+        require_same(second)
+    for file in folder.glob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1])
+    require_same(make())
+    if family == "sd3":
+        make(max_sequence_length=20)
+        assert len(list((tmp_path / "encoded").iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_is_named_before_anything_loads(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(StableDiffusion, "__init__", lambda *_: pytest.fail("a model was loaded"))
+    compute = suite.compute.model_copy(update={"prompt_folder": str(tmp_path / "file" / "prompts")})
+    with pytest.raises(
+        InputError, match=r"compute.prompt_folder is .*prompts, in which nothing can be kept: Not a dir"
+    ):
+        tiny.make_run(tiny.plan(suite.model_copy(update={"compute": compute})))
 
 
 def test_a_runs_memory_of_prompts_does_not_grow(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:

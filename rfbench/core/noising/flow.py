@@ -53,12 +53,17 @@ class Flow(Rectified):
     Attributes:
         shift: s of equal steps from 1 to 0 becomes shift s / (1 + (shift - 1) s): more steps at high noise. A constant
             for Stable Diffusion 3, ``dynamic_shift`` of the image's size for FLUX.
+        last_start: s, before its shift, at which the last step starts, whatever the number of steps; those before it
+            are equally long. None: all are.
     """
 
     shift: float = 1.0
+    last_start: float | None = None
 
     def levels(self, sampler: Sampler) -> Levels:
         shares = torch.linspace(1, 0, sampler.num_steps + 1, dtype=torch.float64)
+        if self.last_start is not None:
+            shares[:-1] = torch.linspace(1, self.last_start, sampler.num_steps, dtype=torch.float64)
         shares = self.shift * shares / (1 + (self.shift - 1) * shares)
         shares[0] = 1.0  # not rounded to more
         return Levels.of_share(shares[:-1], shares[:-1], shares[1:])
@@ -70,10 +75,19 @@ class Flow(Rectified):
         return timesteps
 
 
-def dynamic_shift(num_tokens: int) -> float:
-    """FLUX's shift e^mu for images of so many tokens, mu linear in their number (Black Forest Labs; diffusers)."""
-    slope = (HIGHEST_MU - LOWEST_MU) / (MOST_TOKENS - FEWEST_TOKENS)
-    return math.exp(LOWEST_MU + slope * (num_tokens - FEWEST_TOKENS))
+def dynamic_shift(
+    num_tokens: int,
+    fewest: int = FEWEST_TOKENS,
+    lowest: float = LOWEST_MU,
+    most: int = MOST_TOKENS,
+    highest: float = HIGHEST_MU,
+) -> float:
+    """The shift e^mu for images of so many tokens, mu linear in their number (Black Forest Labs; diffusers).
+
+    mu is ``lowest`` at the ``fewest`` tokens and ``highest`` at the ``most``; FLUX's by default.
+    """
+    slope = (highest - lowest) / (most - fewest)
+    return math.exp(lowest + slope * (num_tokens - fewest))
 
 
 @dataclass(frozen=True)

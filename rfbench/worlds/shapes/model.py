@@ -25,7 +25,7 @@ class ShapesModel(StableDiffusion):
         super().__init__(CONFIG, device)
 
     @classmethod
-    def untrained(cls, config: Settings, device: torch.device) -> StableDiffusion:
+    def untrained(cls, config: Settings, device: torch.device) -> ShapesModel:
         return super().untrained(CONFIG, device)
 
     @classmethod

@@ -79,7 +79,8 @@ class ShapesFlow(ShapesModel):
         super().__init__(config, device)
         unet = TensorFiles(weights.FLOW / "unet", pipeline_folder.MODEL)
         load(self.denoiser, dict(unet), unet.path, "the embedded world's UNet")
-        self.text = StableDiffusionText(replace(self._folder, path=weights.FLOW), device)
+        self._folder = replace(self._folder, path=weights.FLOW)
+        self.text = StableDiffusionText(self._folder, device)
 
     @classmethod
     def read_process(cls, config: Settings) -> Process:

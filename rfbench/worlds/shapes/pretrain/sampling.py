@@ -10,9 +10,9 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
-    DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
 )
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -43,7 +43,7 @@ class Objective:
 
     process: Process
     sampler: Sampler
-    scheduler: DDIMScheduler | DPMSolverMultistepScheduler
+    scheduler: DDIMScheduler | UniPCMultistepScheduler
     network_time: float = 1.0
 
 
@@ -59,7 +59,7 @@ EPSILON = Objective(noise_schedule.read(dict(_DDIM.config)), Sampler(kind="ddim"
 FLOW = Objective(
     Flow(),
     Sampler(kind="flow-sde", num_steps=NUM_STEPS),
-    DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+    UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, steps_offset=1),
     NETWORK_TIME,
 )
 

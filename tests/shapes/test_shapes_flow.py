@@ -133,9 +133,12 @@ def shipped_pipeline() -> StableDiffusionPipeline:
 
 def test_training_makes_the_difference_and_leaves_room(flow: ShapesFlow) -> None:
     """Random networks in the same places draw what is right by chance."""
-    trained = gold.attribute_accuracy(images(flow, PROMPTS, "flow-sde"), PROMPTS).mean()
     untrained = ShapesFlow.untrained(Settings(), CPU)
-    by_chance = gold.attribute_accuracy(images(untrained, PROMPTS, "flow-sde"), PROMPTS).mean()  # type: ignore[arg-type]
+    assert isinstance(untrained, ShapesFlow)
+    prompts = PROMPTS[::2]
+    trained, by_chance = (
+        gold.attribute_accuracy(images(model, prompts, "flow-sde"), prompts).mean() for model in (flow, untrained)
+    )
     assert 0.5 < trained < 0.75
     assert by_chance < 0.25
 
@@ -199,5 +202,5 @@ def test_flow_sde_at_sqrt_2_on_the_converted_model_is_ddpm_to_the_discretisation
         first = images(diffusion, PROMPTS[:8], "ddim", steps).float()
         second = images(converted, PROMPTS[:8], "flow-sde", steps, noise_level=math.sqrt(2)).float()
         errors.append(float((first - second).square().mean().sqrt()))
-    assert errors[2] < 2
-    assert errors[2] < errors[1] / 2.5 < errors[0] / 6
+    assert errors[2] < 2.5
+    assert 1.5 * errors[2] < errors[1] < errors[0] / 3

@@ -12,13 +12,16 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiff
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rfbench.core.noising.flow import AsFlow
 from rfbench.core.policy import Policy
+from rfbench.core.processes import Processes
 from rfbench.core.rollout import denoise
 from rfbench.errors import DamagedFileError
-from rfbench.planning.plan import make_outline
+from rfbench.planning.plan import make_outline, make_plan
+from rfbench.running.assembly import make_run
 from rfbench.suite.loading import load_suite
 from rfbench.suite.settings import Settings
-from rfbench.suite.suite import Finetune, Sampler
+from rfbench.suite.suite import Compute, Finetune, Sampler
 from rfbench.worlds.shapes import gold, weights
 from rfbench.worlds.shapes.grammar import index_of, is_unseen, parse, split
 from rfbench.worlds.shapes.model import ShapesConfig, ShapesFlow, ShapesModel
@@ -204,3 +207,20 @@ def test_flow_sde_at_sqrt_2_on_the_converted_model_is_ddpm_to_the_discretisation
         errors.append(float((first - second).square().mean().sqrt()))
     assert errors[2] < 2.5
     assert 1.5 * errors[2] < errors[1] < errors[0] / 3
+
+
+@pytest.mark.slow
+def test_prdp_learns_the_same_on_the_diffusion_seen_as_a_flow() -> None:
+    """The reward of every image of three epochs; a logit is a unit."""
+    found = []
+    for way in ([], ["model.process=converted"]):
+        overrides = ["budget.reward_queries_per_epoch=16", "sampler.num_steps=5", *way]
+        run = make_run(make_plan(load_suite("tiny-shapes", overrides), "prdp", 0), Processes(Compute(device="cpu")))
+        rewards = []
+        for epoch in range(3):
+            rollout = run.rollout(epoch)
+            rewards.append(rollout.rewards)
+            run.update(rollout)
+        found.append(torch.stack(rewards))
+        assert isinstance(run.policy.process, AsFlow) == bool(way)
+    assert (found[0] - found[1]).abs().max() < 0.02

@@ -36,6 +36,7 @@ def test_the_wheel_holds_suites_algorithms_and_weights(wheel: Path) -> None:
         "rfbench_benchmarks/suites/tiny-shapes.toml",
         "rfbench_algorithms/prdp.py",
         "rfbench/worlds/shapes/weights/pipeline/unet/diffusion_pytorch_model.safetensors",
+        "rfbench/worlds/shapes/weights/flow/unet/diffusion_pytorch_model.safetensors",
         "rfbench/worlds/shapes/weights/reward/model.safetensors",
         "rfbench/worlds/shapes/weights/pipeline/SHA256SUMS",
         "rfbench/worlds/shapes/weights/reward/SHA256SUMS",

@@ -20,7 +20,9 @@ from rfbench.worlds.shapes.pretrain.sampling import Base
 from rfbench.worlds.shapes.proxy import ShapesReward
 from rfbench.worlds.shapes.renderer import render
 
-FOLDERS = pytest.mark.parametrize("folder", [weights.PIPELINE, weights.REWARD], ids=["pipeline", "reward"])
+FOLDERS = pytest.mark.parametrize(
+    "folder", [weights.PIPELINE, weights.FLOW, weights.REWARD], ids=["pipeline", "flow", "reward"]
+)
 
 
 @FOLDERS

@@ -9,6 +9,7 @@ from rfbench.errors import DamagedFileError
 
 WEIGHTS = Path(__file__).parent / "weights"
 PIPELINE = WEIGHTS / "pipeline"  # a diffusers StableDiffusionPipeline folder
+FLOW = WEIGHTS / "flow"  # another, trained as a rectified flow, without a VAE: that is PIPELINE's
 REWARD = WEIGHTS / "reward"  # a transformers CLIPModel folder with its tokenizer and preprocessor_config.json
 CHECKSUMS = "SHA256SUMS"
 

@@ -14,15 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rfbench.worlds.shapes.pretrain import sampling
 from rfbench.worlds.shapes.pretrain.choose import choose_checkpoint, read_choice
 from rfbench.worlds.shapes.pretrain.clip import train_clip
-from rfbench.worlds.shapes.pretrain.export import export
+from rfbench.worlds.shapes.pretrain.export import export_base, export_reward
 from rfbench.worlds.shapes.pretrain.gates import measure_gates
 from rfbench.worlds.shapes.pretrain.latents import cache_latents
 from rfbench.worlds.shapes.pretrain.preferences import collect_preferences
 from rfbench.worlds.shapes.pretrain.reward import train_reward
+from rfbench.worlds.shapes.pretrain.sampling import Objective
 from rfbench.worlds.shapes.pretrain.unet import train_unet
 from rfbench.worlds.shapes.pretrain.vae import train_vae
+from rfbench.worlds.shapes.weights import FLOW, PIPELINE, REWARD
 
 PARALLEL = ("vae", "clip")  # one core each
 
@@ -37,22 +40,29 @@ class Stage:
 
 def stages(out: Path) -> dict[str, Stage]:
     """All stages in order, each depending only on earlier ones."""
-    choice, checkpoints, preferences = out / "choice.json", out / "unet", out / "preferences.safetensors"
-    pool, weights = out / "latents.safetensors", out / "weights"
+    pool, preferences = out / "latents.safetensors", out / "preferences.safetensors"
+    unets, choice = out / "unet", out / "choice.json"
+    flows, flow_choice = out / "unet-flow", out / "choice-flow.json"
+    pipeline, flow, reward = (out / "weights" / folder.name for folder in (PIPELINE, FLOW, REWARD))
 
-    def chosen() -> str:
-        return read_choice(choice)
+    def train(objective: Objective) -> Callable[[Path], object]:
+        return lambda path: train_unet(objective, out / "vae", out / "clip", pool, path)
 
     return {
         "vae": Stage(out / "vae", train_vae),
         "clip": Stage(out / "clip", train_clip),
         "latents": Stage(pool, lambda path: cache_latents(out / "vae", path)),
-        "unet": Stage(checkpoints, lambda path: train_unet(out / "vae", out / "clip", pool, path)),
-        "choose": Stage(choice, lambda path: choose_checkpoint(checkpoints, path)),
-        "preferences": Stage(preferences, lambda path: collect_preferences(checkpoints, chosen(), path)),
+        "unet": Stage(unets, train(sampling.EPSILON)),
+        "choose": Stage(choice, lambda path: choose_checkpoint(unets, path)),
+        "preferences": Stage(preferences, lambda path: collect_preferences(unets, read_choice(choice), path)),
         "reward": Stage(out / "reward", lambda path: train_reward(out / "clip", preferences, path)),
-        "export": Stage(weights, lambda path: export(checkpoints / chosen(), out / "reward", path)),
-        "gates": Stage(out / "gates.json", lambda path: measure_gates(weights, path)),
+        "export": Stage(pipeline, lambda path: export_base(unets / read_choice(choice), path, with_vae=True)),
+        "export-reward": Stage(reward, lambda path: export_reward(out / "reward", path)),
+        "gates": Stage(out / "gates.json", lambda path: measure_gates(pipeline, reward, path)),
+        "unet-flow": Stage(flows, train(sampling.FLOW)),
+        "choose-flow": Stage(flow_choice, lambda path: choose_checkpoint(flows, path)),
+        "export-flow": Stage(flow, lambda path: export_base(flows / read_choice(flow_choice), path, with_vae=False)),
+        "gates-flow": Stage(out / "gates-flow.json", lambda path: measure_gates(flow, reward, path)),
     }
 
 
@@ -62,6 +72,7 @@ def run_stage(name: str, stage: Stage) -> None:
         print(f"{name}: {stage.output} exists, skipped", flush=True)
         return
     start = time.perf_counter()
+    stage.output.parent.mkdir(exist_ok=True)
     unfinished = stage.output.with_name(f"unfinished-{stage.output.name}")
     stage.make(unfinished)
     unfinished.rename(stage.output)

@@ -1,4 +1,4 @@
-"""Stage `choose`: the checkpoint whose samples for the 45 prompts are about two thirds right by the gold scorer."""
+"""Stages `choose` and `choose-flow`: the checkpoint that gets about two thirds of the 45 prompts' attributes right."""
 
 from __future__ import annotations
 

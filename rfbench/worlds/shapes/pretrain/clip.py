@@ -12,7 +12,7 @@ from transformers import CLIPConfig, CLIPModel
 from rfbench.worlds.shapes.grammar import Scene
 from rfbench.worlds.shapes.pretrain.data import draw_scenes, mutant
 from rfbench.worlds.shapes.pretrain.tokenizer import MAX_TOKENS, build_tokenizer
-from rfbench.worlds.shapes.pretrain.training import Progress, cosine_with_warmup
+from rfbench.worlds.shapes.pretrain.training import Progress, autocast, cosine_with_warmup
 from rfbench.worlds.shapes.proxy import ShapesReward
 from rfbench.worlds.shapes.renderer import SIDE, render
 
@@ -52,7 +52,7 @@ def train_clip(folder: Path) -> None:
     for step in range(1, STEPS + 1):
         scenes = groups_of_near_misses(GROUPS, generator)
         pictures = degrade(render(scenes, generator).float() / 255, generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             loss, accuracy = contrastive_loss(reward, pictures, [scene.prompt for scene in scenes])
         optimizer.zero_grad()
         loss.backward()

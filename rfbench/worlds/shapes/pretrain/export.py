@@ -1,8 +1,9 @@
-"""Stage `export`: the chosen base and the reward in float16 with checksums, as they ship."""
+"""Stages `export`, `export-flow` and `export-reward`: the chosen bases and the reward in float16 with checksums."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -12,21 +13,27 @@ from rfbench.worlds.shapes.proxy import ShapesReward
 from rfbench.worlds.shapes.weights import write_checksums
 
 
-def export(checkpoint: Path, reward_folder: Path, weights: Path) -> None:
-    """Write `pipeline` and `reward` below `weights`, each with its SHA256SUMS."""
+def export_base(checkpoint: Path, folder: Path, *, with_vae: bool) -> None:
+    """Write a StableDiffusionPipeline folder with its SHA256SUMS."""
     base = StableDiffusionPipeline.from_pretrained(
         checkpoint, safety_checker=None, local_files_only=True, dtype=torch.float16
     )
     for part in (base, base.unet, base.vae):
         part.register_to_config(_name_or_path="")  # diffusers would write the folder on this machine
-    base.save_pretrained(weights / "pipeline")
-    reward = ShapesReward.load(reward_folder)
+    base.save_pretrained(folder)
+    if not with_vae:
+        shutil.rmtree(folder / "vae")
+    _load_in_float32(folder / "text_encoder" / "config.json")
+    write_checksums(folder)
+
+
+def export_reward(checkpoint: Path, folder: Path) -> None:
+    """Write a CLIPModel folder with its tokenizer, preprocessing and SHA256SUMS."""
+    reward = ShapesReward.load(checkpoint)
     reward.clip.half()
-    reward.save(weights / "reward")
-    for config in (weights / "pipeline" / "text_encoder" / "config.json", weights / "reward" / "config.json"):
-        _load_in_float32(config)
-    for name in ("pipeline", "reward"):
-        write_checksums(weights / name)
+    reward.save(folder)
+    _load_in_float32(folder / "config.json")
+    write_checksums(folder)
 
 
 def _load_in_float32(config: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stage `gates`: what the exported weights must reach, measured on their own samples."""
+"""Stages `gates` and `gates-flow`: what the exported weights must reach, measured on their own samples."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NUM_RECONSTRUCTIONS = 500
 SEED = 8
 
 
-def measure_gates(weights: Path, file: Path) -> bool:
+def measure_gates(base_folder: Path, reward_folder: Path, file: Path) -> bool:
     """Write and print every measurement; whether all gates hold."""
-    base = Base.load(weights / "pipeline")
-    reward = ShapesReward.load(weights / "reward")
+    base = Base.load(base_folder)
+    reward = ShapesReward.load(reward_folder)
     unseen = split("unseen")
     prompts = {
         "small": list(split("small")),

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from rfbench.worlds.shapes.grammar import prompt_at
 from rfbench.worlds.shapes.pretrain.clip import contrastive_loss, degrade, groups_of_near_misses
-from rfbench.worlds.shapes.pretrain.training import Progress, cosine_with_warmup
+from rfbench.worlds.shapes.pretrain.training import Progress, autocast, cosine_with_warmup
 from rfbench.worlds.shapes.proxy import ShapesReward
 from rfbench.worlds.shapes.renderer import render
 
@@ -43,7 +43,7 @@ def train_reward(clip_folder: Path, preferences: Path, folder: Path) -> None:
         prompts = [prompt_at(index) for index in data["indices"][rows].tolist()]
         scenes = groups_of_near_misses(GROUPS, generator)
         renders = degrade(render(scenes, generator).float() / 255, generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             preference = preference_loss(group_scores(reward, data["images"][rows], prompts), data["gold"][rows])
             contrast, _ = contrastive_loss(reward, renders, [scene.prompt for scene in scenes])
         optimizer.zero_grad()

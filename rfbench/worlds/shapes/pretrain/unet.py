@@ -1,4 +1,4 @@
-"""Stage `unet`: the denoiser and its text encoder, saved often, so that a base with room to improve can be picked."""
+"""Stages `unet` and `unet-flow`: the denoiser and its text encoder, saved often, for one with room to improve."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import CLIPTextModel
 
 from rfbench.worlds.shapes.grammar import prompt_at
 from rfbench.worlds.shapes.pretrain.clip import TEXT_WIDTH
-from rfbench.worlds.shapes.pretrain.sampling import Base, build_scheduler
+from rfbench.worlds.shapes.pretrain.sampling import Base, Objective
 from rfbench.worlds.shapes.pretrain.training import Average, Progress
 from rfbench.worlds.shapes.proxy import ShapesReward
 
@@ -43,16 +43,15 @@ def build_unet() -> UNet2DConditionModel:
     )
 
 
-def train_unet(vae_folder: Path, clip_folder: Path, pool: Path, folder: Path) -> None:
-    """Noise prediction at a constant learning rate; `step-N` holds the moving average of the weights after N steps."""
+def train_unet(objective: Objective, vae_folder: Path, clip_folder: Path, pool: Path, folder: Path) -> None:
+    """Train at a constant learning rate; `step-N` holds the moving average of the weights after N steps."""
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
-    base = _initial_base(vae_folder, clip_folder)
-    averaged = Base(base.tokenizer, copy.deepcopy(base.text_encoder), base.vae, copy.deepcopy(base.unet))
+    base, process = _initial_base(objective, vae_folder, clip_folder), objective.process
+    averaged = Base(base.tokenizer, copy.deepcopy(base.text_encoder), base.vae, copy.deepcopy(base.unet), objective)
     trained = torch.nn.ModuleList([base.unet, base.text_encoder])
     average = Average(trained, AVERAGE_DECAY)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
-    scheduler = build_scheduler()
     examples = load_file(pool)
     progress = Progress("unet", STEPS, every=50)
     for step in range(1, STEPS + 1):
@@ -65,9 +64,10 @@ def train_unet(vae_folder: Path, clip_folder: Path, pool: Path, folder: Path) ->
             for index, drop in zip(examples["indices"][rows].tolist(), dropped.tolist(), strict=True)
         ]
         noise = torch.randn(BATCH, 4, 8, 8, generator=generator)
-        timesteps = torch.randint(scheduler.config.num_train_timesteps, (BATCH,), generator=generator)
-        noisy = scheduler.add_noise(examples["latents"][rows], noise, timesteps)
-        loss = functional.mse_loss(base.unet(noisy, timesteps, base.encode(prompts)).sample, noise)
+        timesteps = torch.stack([process.random_timestep(generator) for _ in range(BATCH)])
+        noisy = process.add_noise(examples["latents"][rows], noise, timesteps)
+        output = base.predict(noisy, timesteps, base.encode(prompts))
+        loss = functional.mse_loss(output, process.target(examples["latents"][rows], noise, timesteps))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
@@ -79,9 +79,10 @@ def train_unet(vae_folder: Path, clip_folder: Path, pool: Path, folder: Path) ->
             averaged.save(folder / f"step-{step}")
 
 
-def _initial_base(vae_folder: Path, clip_folder: Path) -> Base:
+def _initial_base(objective: Objective, vae_folder: Path, clip_folder: Path) -> Base:
     """A new UNet on the trained VAE, with the text encoder that the contrastive stage learnt."""
     reward = ShapesReward.load(clip_folder)
     text_encoder = CLIPTextModel(reward.clip.config.text_config)
     text_encoder.load_state_dict(reward.clip.text_model.state_dict())
-    return Base(reward.tokenizer, text_encoder, AutoencoderKL.from_pretrained(vae_folder).eval(), build_unet())
+    vae = AutoencoderKL.from_pretrained(vae_folder).eval()
+    return Base(reward.tokenizer, text_encoder, vae, build_unet(), objective)

@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from rfbench.worlds.shapes.pretrain.data import draw_scenes, to_signed
-from rfbench.worlds.shapes.pretrain.training import Progress, cosine_with_warmup
+from rfbench.worlds.shapes.pretrain.training import Progress, autocast, cosine_with_warmup
 from rfbench.worlds.shapes.renderer import SIDE, render
 
 STEPS = 5000
@@ -32,7 +32,7 @@ def build_vae() -> AutoencoderKL:
 
 
 def train_vae(folder: Path) -> None:
-    """Train in bfloat16 autocast on one core and save with the scaling factor that gives latents unit variance."""
+    """Train on one core and save with the scaling factor that gives latents unit variance."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(SEED)
@@ -42,7 +42,7 @@ def train_vae(folder: Path) -> None:
     progress = Progress("vae", STEPS, every=100)
     for step in range(1, STEPS + 1):
         pictures = to_signed(render(draw_scenes(BATCH, generator), generator))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             posterior = vae.encode(pictures).latent_dist
             decoded = vae.decode(posterior.sample()).sample
         error = decoded.float() - pictures

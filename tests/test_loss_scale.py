@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow  # most CPUs only emulate fp16
 @pytest.fixture
 def half(suite: Suite) -> Suite:
     return Suite.model_validate(
-        suite.model_dump() | {"compute": {"chunk_size": 8, "device": "cpu", "precision": "fp16"}}
+        suite.model_dump() | {"compute": {"chunk_size": 16, "device": "cpu", "precision": "fp16"}}
     )
 
 

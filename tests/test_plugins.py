@@ -137,7 +137,7 @@ class Careless(Algorithm):
 @pytest.mark.parametrize(
     ("way", "message"),
     [
-        ("a loss per image", r"the loss has shape \(8,\) at epoch 1, among the prompts 'a.*: backward takes a scalar"),
+        ("a loss per image", r"the loss has shape \(16,\) at epoch 1, among the prompts 'a.*: backward takes a scalar"),
         ("a loss without gradient", "the loss at epoch 1, .* has no gradient: it does not depend on the policy"),
         ("an infinite loss", "the loss is -?inf at epoch 1, among the prompts 'a"),
         ("no update", r"no update in epoch 1: learner\.step\(\) was never called"),

@@ -25,7 +25,7 @@ test: lint
 test-all: test test-slow
 
 test-slow: .venv/installed-tests
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --numprocesses 3  # many of them wait
 
 lint: .venv/installed-tests
 	$(BIN)/ruff check .

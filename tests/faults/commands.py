@@ -104,6 +104,8 @@ def _command(
     begun: Any,
 ) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores both
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.chdir(folder)
     os.environ.update(environment)
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)

@@ -12,7 +12,9 @@ from rfbench.cli.app import console, working
 
 
 def compare_runs(
-    folders: Annotated[list[Path], typer.Argument(help="Folders with runs, searched at any depth.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders with runs, searched at any depth; studies where named.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Where files go; by default 'comparison' in the first folder.")
     ] = None,

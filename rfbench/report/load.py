@@ -117,7 +117,9 @@ def load(folders: Sequence[Path | str]) -> Runs:
     for studies in studies_below(tops):
         names = [study.name for study in sorted(studies.iterdir()) if study.is_dir() and study not in tops]
         if names:
-            problems.append(Problem(str(studies), f"a study is compared where its folder is named: {', '.join(names)}"))
+            command = f"rfbench compare {studies / names[0]}"
+            what = f"studies are compared by name ({', '.join(names)}), as in `{command}`"
+            problems.append(Problem(str(studies), what))
     return Runs(
         pl.DataFrame(rows, schema=_run_schema()),
         pl.concat(evals, rechunk=True) if evals else _no_evals(),

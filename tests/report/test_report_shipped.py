@@ -49,12 +49,13 @@ def test_studies_take_part_where_they_are_named_and_are_mentioned_elsewhere(tmp_
     assert set(analyse([tmp_path / "studies"]).estimates["variant"]) == {"rung"}
     everything = analyse([tmp_path])
     assert set(everything.estimates["variant"]) == {"prdp", "ddpo"}
-    assert [note for note in everything.notes if "stud" in note] == [
-        f"left out: {tmp_path / 'studies'}: a study is compared where its folder is named: former, ladder"
+    assert [note for note in everything.notes if "studies are" in note] == [
+        f"left out: {tmp_path / 'studies'}: studies are compared by name (former, ladder), as in "
+        f"`rfbench compare {tmp_path / 'studies' / 'former'}`"
     ]
     beside = analyse([tmp_path, tmp_path / "studies" / "ladder"])
     assert set(beside.estimates["variant"]) == {"prdp", "ddpo", "rung (studies/ladder)"}
-    assert [note.rsplit(": ")[-1] for note in beside.notes if "a study" in note] == ["former"]
+    assert ["(former)" in note for note in beside.notes if "studies are compared" in note] == [True]
 
 
 def test_a_suite_may_be_called_studies(tmp_path: Path) -> None:

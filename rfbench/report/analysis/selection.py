@@ -31,7 +31,7 @@ def select_finished(runs: Runs, allow_mixed: bool = False) -> tuple[Runs, Notes]
     if runs.runs.is_empty():
         damaged = "".join(f"\n  {problem}" for problem in runs.problems)
         raise InputError(
-            "no readable run in these folders (a run is a folder with a run.json); "
+            "no run to compare in these folders (a run is a folder with a run.json); "
             f"make one with `rfbench run prdp --suite tiny-shapes`{damaged}"
         )
     finished = runs.runs.filter(pl.col("status") == "finished")

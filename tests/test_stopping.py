@@ -89,7 +89,11 @@ class Swallows(Asked):
 
 
 def test_ctrl_c_that_a_plugin_swallows_still_ends_the_run(rarely: Suite, tmp_path: Path) -> None:
-    record = stopped(rarely, tmp_path, Swallows(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
+    try:
+        record = stopped(rarely, tmp_path, Swallows(signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (record["status"], record["epoch"]) == ("interrupted", 2)
 
 

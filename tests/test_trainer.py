@@ -175,18 +175,24 @@ def test_an_edited_manifest_is_damaged(whole: Callable[[str], Path], tmp_path: P
         load_latest(tmp_path / "copy" / "checkpoints", torch.device("cpu"), owner(tmp_path / "copy"))
 
 
-def test_nan_reward_stops_the_run_and_keeps_the_last_good_checkpoint(
-    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Callable[[str], Path]
-) -> None:
+def give_nan_at_third_call(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
+    """The training reward's third call gives NaN for one of its images."""
     score, calls = JpegIncompressibility.__call__, 0
 
     def broken(self: JpegIncompressibility, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
         nonlocal calls
         calls += type(self) is JpegIncompressibility
         scores = score(self, images, prompts)
-        return scores.index_fill(0, torch.tensor([9]), float("nan")) if calls == 3 else scores  # epoch 2
+        return scores.index_fill(0, torch.tensor([row]), float("nan")) if calls == 3 else scores
 
     monkeypatch.setattr(JpegIncompressibility, "__call__", broken)
+
+
+def test_nan_reward_stops_the_run_and_keeps_the_last_good_checkpoint(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Callable[[str], Path]
+) -> None:
+    score = JpegIncompressibility.__call__
+    give_nan_at_third_call(monkeypatch, row=9)  # after an evaluation and an epoch of one chunk each
     with pytest.raises(NonFiniteError, match=r"(?s)gave nan at epoch 2 for image 9, prompt 'a.*last good check"):
         run(suite, tmp_path)
     folder = tmp_path / "tiny" / "prdp" / "seed-0"
@@ -204,15 +210,7 @@ def test_nan_reward_stops_the_run_and_keeps_the_last_good_checkpoint(
 def test_a_nan_of_a_later_chunk_is_put_on_its_image(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    score, calls = JpegIncompressibility.__call__, 0
-
-    def broken(self: JpegIncompressibility, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
-        nonlocal calls
-        calls += type(self) is JpegIncompressibility
-        scores = score(self, images, prompts)
-        return scores.index_fill(0, torch.tensor([1]), float("nan")) if calls == 3 else scores  # the second of epoch 1
-
-    monkeypatch.setattr(JpegIncompressibility, "__call__", broken)
+    give_nan_at_third_call(monkeypatch, row=1)  # after an evaluation and an epoch's first chunk
     in_eights = suite.model_copy(update={"compute": suite.compute.model_copy(update={"chunk_size": 8})})
     with pytest.raises(NonFiniteError, match="gave nan at epoch 1 for image 9, prompt 'a"):
         run(in_eights, tmp_path)

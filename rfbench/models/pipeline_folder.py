@@ -18,6 +18,7 @@ MODEL, ENCODER = "diffusion_pytorch_model.safetensors", "model.safetensors"  # d
 CLIP_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 T5_TOKENIZERS = ("T5TokenizerFast", "T5Tokenizer")
 T5 = "text_encoder_3"
+WITHOUT_T5 = "; to leave T5 out, as its authors allow, use --set model.t5=false"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Family:
     def text_encoders(self) -> tuple[str, ...]:
         return tuple(part for part in self.classes if part.startswith("text_encoder"))
 
+    @property
+    def is_flow(self) -> bool:
+        """Whether a transformer was trained as a rectified flow, and no UNet as a diffusion."""
+        return self.denoiser == "transformer"
+
 
 def _unets(title: str, *encoders: str) -> Family:
     return Family(title, "stable-diffusion", "unet", "UNet", _classes("unet", "UNet2DConditionModel", *encoders))
@@ -57,10 +63,10 @@ def _classes(denoiser: str, kind: str, *encoders: str) -> dict[str, tuple[str, .
     return classes
 
 
-PROJECTED = "CLIPTextModelWithProjection"
+XL, PROJECTED = "StableDiffusionXLPipeline", "CLIPTextModelWithProjection"
 FAMILIES = {
     "StableDiffusionPipeline": _unets("Stable Diffusion 1.x or 2.x", "CLIPTextModel"),
-    "StableDiffusionXLPipeline": _unets("Stable Diffusion XL", "CLIPTextModel", PROJECTED),
+    XL: _unets("Stable Diffusion XL", "CLIPTextModel", PROJECTED),
     "StableDiffusion3Pipeline": Family(
         "Stable Diffusion 3 or 3.5",
         "stable-diffusion-3",
@@ -99,7 +105,7 @@ class PipelineFolder:
 
     @property
     def is_xl(self) -> bool:
-        return self.pipeline == "StableDiffusionXLPipeline"
+        return self.pipeline == XL
 
     def positions(self, part: str) -> int:
         """Tokens that a CLIP text encoder takes."""
@@ -152,10 +158,12 @@ def read(path: Path, model: str = "stable-diffusion", *, t5: bool = True, weight
     encoders = [part for part in family.text_encoders if t5 or part != T5]
     parts = (f"{family.denoiser}/config.json", "vae/config.json", "scheduler/scheduler_config.json")
     denoiser, vae, scheduler = (read_json(path / name, path) for name in parts)
-    is_xl, resized, changed = index["_class_name"] == "StableDiffusionXLPipeline", list[str](), list[str]()
-    if family.denoiser == "unet":
+    remarks: list[str] = []
+    if not family.is_flow:
+        is_xl = family is FAMILIES[XL]
         denoiser, resized = unet_config.corrected_size(denoiser, is_xl=is_xl)
         scheduler, changed = noise_schedule.corrected(scheduler, is_xl=is_xl)
+        remarks = [*resized, *changed]
     folder = PipelineFolder(
         path=path,
         pipeline=index["_class_name"],
@@ -164,7 +172,7 @@ def read(path: Path, model: str = "stable-diffusion", *, t5: bool = True, weight
         vae=vae,
         scheduler=scheduler,
         encoders={part: _text_config(family, part, path) for part in encoders},
-        remarks=(*resized, *changed),
+        remarks=tuple(remarks),
     )
     _check(folder, f"model.path {path}")
     if weights:
@@ -222,9 +230,6 @@ def _text_config(family: Family, part: str, path: Path) -> dict[str, Any]:
     return dict(config.get("text_config") or {}) | config
 
 
-WITHOUT_T5 = "; to leave T5 out, as its authors allow, use --set model.t5=false"
-
-
 def _check(folder: PipelineFolder, where: str) -> None:
     """An ``InputError`` where the parts do not fit each other, or ask for what rfbench does not do."""
     denoiser, latents = folder.denoiser, folder.vae.get("latent_channels", 4)
@@ -232,14 +237,13 @@ def _check(folder: PipelineFolder, where: str) -> None:
     if denoiser.get("_class_name") != kind:
         what = folder.family.network
         raise InputError(f"{where}: the {what} is a {denoiser.get('_class_name')}; rfbench trains a {kind}")
-    is_flow = folder.family.denoiser == "transformer"
-    if not is_flow:
-        unet_config.check(denoiser, latents, folder.encoders, folder.pipeline, where)
-        noise_schedule.check(folder.scheduler, where)
-    else:
+    if folder.family.is_flow:
         transformer_config.check(denoiser, latents, folder.encoders, where)
         flow_schedule.check(folder.scheduler, where)
-    _check_vae(folder, where, shifts=is_flow)
+    else:
+        unet_config.check(denoiser, latents, folder.encoders, folder.pipeline, where)
+        noise_schedule.check(folder.scheduler, where)
+    _check_vae(folder, where, shifts=folder.family.is_flow)
 
 
 def _check_vae(folder: PipelineFolder, where: str, *, shifts: bool) -> None:

@@ -17,8 +17,9 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any, NamedTuple, TypeGuard, get_args
 
 import polars as pl
 import polars.selectors as cs
@@ -93,8 +94,8 @@ def load(folders: Sequence[Path | str]) -> Runs:
     problems: list[Problem] = []
     evals: list[pl.DataFrame] = []
     metrics: list[pl.DataFrame] = []
-    tops = [Path(folder) for folder in folders]
-    for folder in find_run_folders(tops):
+    found = _search([Path(folder) for folder in folders])
+    for folder in found.runs:
         name = os.fsencode(folder).decode("utf-8", "backslashreplace")  # frames and files hold no other names
         try:
             record = parse_run((folder / "run.json").read_bytes(), f"{name}/run.json")
@@ -114,12 +115,11 @@ def load(folders: Sequence[Path | str]) -> Runs:
         evals.append(curves)
         if not epochs.is_empty():
             metrics.append(epochs.select(*identity, pl.all().exclude(IDENTITY)))
-    for studies in studies_below(tops):
-        names = [study.name for study in sorted(studies.iterdir()) if study.is_dir() and study not in tops]
-        if names:
-            command = f"rfbench compare {studies / names[0]}"
-            what = f"studies are compared by name ({', '.join(names)}), as in `{command}`"
-            problems.append(Problem(str(studies), what))
+    for place, group in groupby(found.studies, lambda study: study.parent):
+        studies = list(group)
+        names = ", ".join(study.name for study in studies)
+        what = f"studies are compared by name ({names}), as in `rfbench compare {studies[0]}`"
+        problems.append(Problem(str(place), what))
     return Runs(
         pl.DataFrame(rows, schema=_run_schema()),
         pl.concat(evals, rechunk=True) if evals else _no_evals(),
@@ -134,31 +134,38 @@ def find_run_folders(folders: Sequence[Path]) -> list[Path]:
 
     What is below a folder of studies is found where that folder, or one in it, is among `folders`.
     """
-    found = [run for run, kind in _walk(folders) if kind == "run"]
-    return sorted({run.resolve(): run for run in reversed(found)}.values())
+    return _search(folders).runs
 
 
-def studies_below(folders: Sequence[Path]) -> list[Path]:
-    """The folders of studies that `find_run_folders` leaves out."""
-    return [studies for studies, kind in _walk(folders) if kind == "studies"]
+class _Found(NamedTuple):
+    """The folders of runs, and of the studies that nobody named."""
+
+    runs: list[Path]
+    studies: list[Path]
 
 
-def _walk(folders: Sequence[Path]) -> Iterator[tuple[Path, Literal["run", "studies"]]]:
-    entered: set[str] = set()
+def _search(folders: Sequence[Path]) -> _Found:
+    runs: dict[Path, Path] = {}
+    studies: list[Path] = []
+    entered: set[Path] = set()
+    named = {folder.resolve() for folder in folders}
     for top in folders:
         if not top.is_dir():
             raise InputError(f"{top} is not a folder; give the folder that holds your runs, such as results/")
-        for here, below, files in os.walk(top, followlinks=True):
+        for path, below, files in os.walk(top, followlinks=True):
             below.sort()
-            real = os.path.realpath(here)
-            studies = Path(here) != top and _holds_studies(Path(here))
+            here = Path(path)
+            real = here.resolve()
             if "run.json" in files:
-                yield Path(here), "run"
-            elif studies:
-                yield Path(here), "studies"
-            if "run.json" in files or studies or real in entered:  # a link may lead back to where it stands
+                runs.setdefault(real, here)
+                below.clear()
+            elif real not in named and _holds_studies(here):
+                studies += [here / name for name in below if (here / name).resolve() not in named]
+                below.clear()
+            elif real in entered:  # a link may lead back to where it stands
                 below.clear()
             entered.add(real)
+    return _Found(sorted(runs.values()), studies)
 
 
 def _holds_studies(folder: Path) -> bool:

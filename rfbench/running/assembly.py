@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +18,9 @@ from rfbench.core.prompts import epoch_prompts
 from rfbench.core.reward import Reward
 from rfbench.core.rollout import Rollout, RolloutSampler
 from rfbench.errors import InputError, InterfaceError
-from rfbench.files import sha256_of_all
 from rfbench.planning.chunk_size import settled
 from rfbench.planning.plan import Plan
+from rfbench.planning.prompt_folder import make_prompt_folder
 from rfbench.records.format import CountersRecord
 from rfbench.running import failures
 from rfbench.running.checkpoint import Checkpoint
@@ -61,12 +57,7 @@ class Run:
         return self.sampler(epoch, self.prompts(epoch), self.plan.settings, self.algorithm.rollout_needs)
 
     def encode_ahead(self, epoch: int) -> None:
-        """Encodes into the suite's folder every prompt that the run asks for from ``epoch`` on; frees the encoders.
-
-        Where the suite has no such folder, encoders stay and encode prompts as they come.
-        """
-        if self.plan.suite.compute.prompt_folder is None:
-            return
+        """Encodes into the suite's folder every prompt that the run asks for from ``epoch`` on; frees the encoders."""
         epochs = (self.prompts(number) for number in range(epoch, self.plan.suite.epochs))
         with self.meter.phase("load"):
             evaluated = chain(*self.plan.evaluation_prompts.values())
@@ -136,7 +127,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
     plan = settled(plan, processes.device)
     suite, device = plan.suite, processes.device
     check_shares(plan, processes.size)
-    prompt_folder = _make_prompt_folder(plan, device)
+    prompt_folder = make_prompt_folder(plan, device)
     meter = Meter(device)
     runtime = Runtime(processes, meter, suite.compute.pairs_per_call, plan.seed)
     with meter.phase("load"), failures.loading(suite, meter):
@@ -177,35 +168,6 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         evaluator=Evaluator(suite.evaluation, plan.evaluation_prompts, judges, policy, runtime),
         reward_offsets=offsets,
     )
-
-
-def _make_prompt_folder(plan: Plan, device: torch.device) -> Path | None:
-    """Where prompts that this model has encoded are kept; an ``InputError`` where it cannot be made."""
-    setting = plan.suite.compute.prompt_folder
-    if setting is None:
-        return None
-    folder = Path(setting).expanduser() / _encoder_key(plan, device)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".lock").touch()
-    except OSError as error:
-        raise InputError(
-            f"compute.prompt_folder is {setting}, in which nothing can be kept: {error.strerror}; give a folder that "
-            "can be written, which need not exist yet"
-        ) from None
-    return folder
-
-
-def _encoder_key(plan: Plan, device: torch.device) -> str:
-    """What encoded prompts depend on: the model's code, settings and files, the libraries, the kind of device."""
-    model = plan.model
-    code = {place: record.model_dump() for place, record in model.plugins("model").items()}
-    settings = {name: value for name, value in model.resolved().items() if name != "path"}
-    files = {place: sha256_of_all(paths) for place, paths in model.inputs("model").items()}
-    origins = [source.origin() for source in model.sources() if not source.is_local]
-    libraries = [version(name) for name in ("rfbench", "torch", "transformers")]
-    key = json.dumps([code, settings, files, origins, libraries, device.type], sort_keys=True)
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def check_shares(plan: Plan, processes: int) -> None:

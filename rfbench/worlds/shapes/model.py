@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -50,9 +50,9 @@ class ShapesModel(StableDiffusion):
         return self
 
     @classmethod
-    def read_process(cls, config: Settings) -> Process:
+    def read_process(cls, config: Any) -> Process:
         diffusion = noise_schedule.read(pipeline_folder.read(weights.PIPELINE, weights=False).scheduler)
-        return AsFlow(diffusion) if config == ShapesConfig(process="converted") else diffusion
+        return AsFlow(diffusion) if config.process == "converted" else diffusion
 
     @classmethod
     def reading(cls, config: Settings) -> Reading:
@@ -81,7 +81,7 @@ class ShapesFlow(ShapesModel):
         self._folder = replace(self._folder, path=weights.FLOW)
 
     @classmethod
-    def read_process(cls, config: Settings) -> Process:
+    def read_process(cls, config: Any) -> Process:
         return Flow()
 
     def predict(self, denoiser: nn.Module, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:

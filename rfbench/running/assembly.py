@@ -57,7 +57,12 @@ class Run:
         return self.sampler(epoch, self.prompts(epoch), self.plan.settings, self.algorithm.rollout_needs)
 
     def encode_ahead(self, epoch: int) -> None:
-        """Encodes into the suite's folder every prompt that the run asks for from ``epoch`` on; frees the encoders."""
+        """Encodes into the suite's folder every prompt that the run asks for from ``epoch`` on; frees the encoders.
+
+        Where the suite has no such folder, encoders stay and encode prompts as they come.
+        """
+        if self.plan.suite.compute.prompt_folder is None:
+            return
         epochs = (self.prompts(number) for number in range(epoch, self.plan.suite.epochs))
         with self.meter.phase("load"):
             evaluated = chain(*self.plan.evaluation_prompts.values())

@@ -117,7 +117,7 @@ class _Training:
         with self._guarded() as stop, self._progress.running(run.plan, run.meter, self._epoch, self._folder.path):
             if run.plan.suite.compute.prompt_folder is not None:
                 self._progress.note("encoding the run's prompts, after which the text encoders take no memory")
-                run.encode_ahead(self._epoch)
+            run.encode_ahead(self._epoch)
             if not resumed:
                 self._arrive()
             while self._epoch < run.plan.suite.epochs:

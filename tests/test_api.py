@@ -28,7 +28,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("function", [api.run, api.load, api.compare, api.figures, api.sweep, registry.register])
+@pytest.mark.parametrize(
+    "function",
+    [api.run, api.load, api.compare, api.figures, pytest.param(api.sweep, marks=pytest.mark.slow), registry.register],
+)
 def test_the_examples_of_the_docstrings(function: object, folder: Path) -> None:
     (example,) = doctest.DocTestFinder().find(function)
     assert doctest.DocTestRunner().run(example).failed == 0

@@ -26,6 +26,7 @@ MAP_OVERRIDES = {
 }
 
 
+@pytest.mark.slow
 def test_every_table_on_the_pages_is_what_compare_says() -> None:
     rungs = ladder.read([*tables.reference_runs(), *tables.reference_runs(tables.LADDER)])
     found = tables.every_table(stability_map.read(tables.reference_runs(tables.SENSITIVITY)), rungs)

@@ -80,6 +80,7 @@ def test_after_training_the_base_models_means_are_still_the_base_models(suite: S
     assert trained.counters().base_reward_queries == 4 * 3
 
 
+@pytest.mark.slow
 def test_resumed_equals_never_stopped(suite: Suite, tmp_path: Path) -> None:
     """Interrupted in the second epoch: means that were estimated are not estimated, nor counted, again."""
     both = offset(suite, added_std=2.0, base_images=2)

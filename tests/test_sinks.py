@@ -61,8 +61,8 @@ def test_a_sink_that_fails_costs_no_run(
     suite: Suite, tmp_path: Path, error: type[Exception], whole: Callable[[str], Path]
 ) -> None:
     failing, other, quiet = Heard(at=1, error=error), Heard(), Quiet()
-    path = train(tiny.plan(suite), tmp_path / "told", quiet, sinks=[failing, other])
+    path = train(tiny.plan(suite, "ddpo"), tmp_path / "told", quiet, sinks=[failing, other])
     assert failing.heard == WHOLE[:2]
     assert other.heard == WHOLE
     assert any(f"the sink Heard failed ({error.__name__}: enough)" in note for note in quiet.notes)
-    assert_same_run(path, whole("prdp"))
+    assert_same_run(path, whole("ddpo"))

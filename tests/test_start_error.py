@@ -143,6 +143,7 @@ class Own(DDPO):
         return {}
 
 
+@pytest.mark.slow
 def test_the_conformance_suite_does_not_pass_what_compares_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

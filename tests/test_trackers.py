@@ -157,8 +157,12 @@ def test_trackers_are_no_part_of_the_suites_hash(suite: Suite) -> None:
             "self.file.write(json",
             "if step == 2: raise BrokenPipeError(32, 'Broken pipe')\n        self.file.write(json",
         ),
-        ("self.file.close()", "raise TimeoutError('the server did not answer')"),
-        ("def log(self, values, step):", "def log(self, values, step):\n        raise OSError(28, 'No space left')"),
+        pytest.param("self.file.close()", "raise TimeoutError('the server did not answer')", marks=pytest.mark.slow),
+        pytest.param(
+            "def log(self, values, step):",
+            "def log(self, values, step):\n        raise OSError(28, 'No space left')",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_tracker_that_fails_costs_no_run(

@@ -80,7 +80,7 @@ def test_out_of_memory_names_the_settings_and_resumes_with_them(
     greedy = Suite.model_validate(suite.model_dump() | changes)
     Greedy.calls_left = 5  # evaluation: 1 chunk; each epoch: 2 chunks
     with pytest.raises(ExhaustedError) as raised:
-        train(tiny.plan(greedy), tmp_path, Quiet())
+        train(tiny.plan(greedy, "ddpo"), tmp_path, Quiet())
     message = str(raised.value)
     del raised  # its frames hold the folder's lock
     gc.collect()
@@ -90,14 +90,14 @@ def test_out_of_memory_names_the_settings_and_resumes_with_them(
     for setting in ("chunk_size=4", "decode_chunk_size=4", "gradient_checkpointing=true", "precision=bf16"):
         assert f"--set compute.{setting} " in message
     assert "--set finetune.method=lora" in message
-    folder = tmp_path / "tiny" / "prdp" / "seed-0"
+    folder = tmp_path / "tiny" / "ddpo" / "seed-0"
     run = json.loads((folder / "run.json").read_text())
     assert (run["status"], run["epoch"]) == ("failed", 1)
     assert "chunk_size=4" in run["error"]
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
 
     smaller = suite.compute.model_copy(update={"chunk_size": 4, "gradient_checkpointing": True})
-    train(tiny.plan(greedy.model_copy(update={"compute": smaller})), tmp_path, Quiet(), resume=True)
+    train(tiny.plan(greedy.model_copy(update={"compute": smaller}), "ddpo"), tmp_path, Quiet(), resume=True)
     run = json.loads((folder / "run.json").read_text())
     assert (run["status"], run["epoch"], run["suite"]["compute"]["chunk_size"]) == ("finished", 3, 4)
 

@@ -219,7 +219,10 @@ def test_json_holds_every_frame(tmp_path: Path) -> None:
     assert data["table"][0]["start_spread"] == 0.0
 
 
-@pytest.mark.parametrize("x", ["queries", "epochs", "steps", "calls", "seconds"])
+SLOW = [pytest.param(x, marks=pytest.mark.slow) for x in ("epochs", "steps", "calls")]
+
+
+@pytest.mark.parametrize("x", ["queries", "seconds", *SLOW])
 def test_every_x_axis_draws(tmp_path: Path, x: str) -> None:
     two_algorithms(tmp_path)
     plots = write(analyse([tmp_path]), tmp_path / "out", x=x).plots

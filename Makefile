@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test test-all test-slow lint golden faults audit gpu docs clean
+.PHONY: demo test test-all test-slow test-slurm lint golden faults audit gpu docs clean
 
 .venv/installed: pyproject.toml  # rfbench alone
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,9 @@ test-all: test test-slow
 
 test-slow: .venv/installed-tests
 	$(PYTEST) -m slow --numprocesses 3  # many of them wait
+
+test-slurm: .venv/installed-tests  # those of the slow ones that sweep on a real Slurm
+	$(PYTEST) -m slow tests/slurm
 
 lint: .venv/installed-tests
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ of which the loss is the mean, and beside it what a member of the family adds.
 from __future__ import annotations
 
 from abc import abstractmethod
+from itertools import chain
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
@@ -42,7 +43,7 @@ Whose = Annotated[
 SharedUpdates = Annotated[
     int,
     Field(
-        ge=1, description="optimiser steps per epoch, each on its share of the images", json_schema_extra=search(1, 4)
+        ge=1, description="optimiser steps per pass, each on its share of the images", json_schema_extra=search(1, 4)
     ),
 ]
 OF_GROUPS = ("group", "group-mean", "group-centred", "leave-one-out")  # advantages that need two images of a prompt
@@ -57,6 +58,14 @@ class PolicyGradientConfig(Settings):
     buffer_size: int = Field(32, ge=2, description="rewards kept for each prompt")
     min_count: int = Field(16, ge=2, description="rewards that a buffer must hold before its statistics are used")
     updates_per_epoch: SharedUpdates = 1
+    passes: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="times that an epoch's images are gone through, in another order each time; one by default"
+    )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps."""
+        return self.updates_per_epoch * (self.passes or 1)
 
 
 class Losses(NamedTuple):
@@ -90,7 +99,7 @@ class PolicyGradient(Algorithm):
 
     @property
     def largest_start_error(self) -> float | None:
-        return None if self.config.updates_per_epoch == 1 else super().largest_start_error
+        return None if self.config.steps_per_epoch == 1 else super().largest_start_error
 
     @property
     def smallest_std(self) -> float:
@@ -140,16 +149,18 @@ class PolicyGradient(Algorithm):
             )
 
     def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:
-        pairs = num_prompts * images_per_prompt * num_steps
+        pairs = num_prompts * images_per_prompt * num_steps * (self.config.passes or 1)
         return Cost(forwards=self.networks * pairs, backwards=pairs)
 
     def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
-        advantages = self._advantages(rollout)
+        advantages, passes = self._advantages(rollout), self.config.passes or 1
         counted = self.counted(advantages)
         log_ratios = torch.zeros_like(rollout.log_probs)
         totals = dict.fromkeys(("loss", *self.logged), 0.0)
-        order = torch.randperm(rollout.num_images, generator=learner.generator("ddpo", rollout.epoch))
-        for batch in order[counted[order]].tensor_split(self.config.updates_per_epoch):
+        generator = learner.generator("ddpo", rollout.epoch)
+        orders = [torch.randperm(rollout.num_images, generator=generator) for _ in range(passes)]
+        shares = [order[counted[order]].tensor_split(self.config.updates_per_epoch) for order in orders]
+        for batch in chain(*shares):
             in_batch = torch.zeros(rollout.num_images, rollout.num_steps, dtype=torch.bool)
             in_batch[batch] = True
             for chunk in learner.chunks(rollout, where=in_batch):
@@ -163,7 +174,7 @@ class PolicyGradient(Algorithm):
         count = max(ratios.numel(), 1)
         sums = learner.sum(torch.tensor([*totals.values()])).tolist()
         return {
-            **{name: value / count for name, value in zip(totals, sums, strict=True)},
+            **{name: value / (count * passes) for name, value in zip(totals, sums, strict=True)},
             "clip_fraction": float(((ratios - 1).abs() > self.config.clip_range).double().sum()) / count,
             "ratio_std": float(ratios.std()) if count > 1 else 0.0,
             "advantage_abs_mean": float(advantages.abs().mean()),

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfbench.core.rollout import Rollout
+from rfbench.suite.suite import Suite
 from rfbench_algorithms.ddpo import DDPO, DDPOConfig
 from rfbench_algorithms.policy_gradient import clipped_surrogate
+from tests import tiny
 
 values = st.floats(-3, 3, allow_nan=False)
 
@@ -122,3 +124,32 @@ def test_advantages_are_clipped() -> None:
     rewards = [0.0] * 99 + [1.0]  # 9.9 standard deviations out
     found = DDPO(DDPOConfig(advantage="batch"))._advantages(rollout(["a"], [0] * 100, rewards))
     assert found.max().item() == 5.0
+
+
+def test_a_second_pass_is_the_same_update_again_at_the_policy_that_the_first_one_left(suite: Suite) -> None:
+    """On the same advantages and the same old log-probs, with the optimiser's moments of the first."""
+    config = {"clip_range": 1e-3, "advantage": "batch"}
+    twice, once = (
+        tiny.make_run(tiny.plan(suite.model_copy(update={"algorithms": {"ddpo": settings}}), "ddpo"))
+        for settings in (
+            suite.algorithms["ddpo"].model_copy(update={"config": config | passes}) for passes in ({"passes": 2}, {})
+        )
+    )
+    start = [parameter.clone() for parameter in once.policy.trainable().values()]
+    metrics = twice.update(twice.rollout(0))
+    rollout = once.rollout(0)
+    single = [once.algorithm.update(rollout, once.learner) for _ in range(2)]
+    pairs = zip(twice.policy.trainable().values(), once.policy.trainable().values(), start, strict=True)
+    assert all(torch.equal(ours, theirs) and not torch.equal(ours, was) for ours, theirs, was in pairs)
+    assert metrics["loss"] == pytest.approx((single[0]["loss"] + single[1]["loss"]) / 2)
+    assert metrics["clip_fraction"] == single[1]["clip_fraction"] > 0 == single[0]["clip_fraction"]
+    cost = twice.plan.epoch_cost()
+    spent = twice.counters()
+    assert (spent.denoiser_forwards, spent.denoiser_backwards) == (cost.forwards, cost.backwards)
+    assert spent.optimizer_steps == 2
+    assert cost.backwards == 2 * once.plan.epoch_cost().backwards
+
+
+def test_the_ratios_start_counts_where_a_second_step_compares_with_it() -> None:
+    assert DDPO(DDPOConfig(updates_per_epoch=1)).largest_start_error is None
+    assert DDPO(DDPOConfig(updates_per_epoch=1, passes=2)).largest_start_error is not None

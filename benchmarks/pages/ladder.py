@@ -38,6 +38,9 @@ CELLS = (
     ("ddpo-1-step", "DDPO in one step"),
     ("ddpo-2-steps", "DDPO in two steps"),
     ("prdp-beta-100", "PRDP with beta ten times larger"),
+    ("prdp-k1-rate-x2", "PRDP at K = 1, at twice the learning rate"),
+    ("ddpo-group-2-passes", "`ddpo-group-1-step` with a second pass"),
+    ("ddpo-2-passes", "DDPO with a second pass"),
 )
 CONTRASTS = (
     ("layout: 16 prompts × 8 for 128 × 1", "ddpo", "ddpo-16x8"),
@@ -52,6 +55,10 @@ CONTRASTS = (
     ("DDPO's clip: 1e-3 for 3e-4", "ddpo", "ddpo-clip-1e-3"),
     ("DDPO's steps: 2 for 1", "ddpo-1-step", "ddpo-2-steps"),
     ("DDPO's steps: 4 for 2", "ddpo-2-steps", "ddpo"),
+    ("twice the rate, at one update", "prdp-k1", "prdp-k1-rate-x2"),
+    ("a second update for twice the rate", "prdp-k1-rate-x2", "prdp"),
+    ("a second pass of one step", "ddpo-group-1-step", "ddpo-group-2-passes"),
+    ("a second pass of four steps", "ddpo", "ddpo-2-passes"),
 )
 OUTCOMES = ("seen", "unseen", "KL")
 

@@ -63,9 +63,8 @@ class PolicyGradientConfig(Settings):
     )
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps."""
-        return self.updates_per_epoch * (self.passes or 1)
+    def num_passes(self) -> int:
+        return self.passes or 1
 
 
 class Losses(NamedTuple):
@@ -99,7 +98,8 @@ class PolicyGradient(Algorithm):
 
     @property
     def largest_start_error(self) -> float | None:
-        return None if self.config.steps_per_epoch == 1 else super().largest_start_error
+        is_one_step = self.config.updates_per_epoch * self.config.num_passes == 1
+        return None if is_one_step else super().largest_start_error
 
     @property
     def smallest_std(self) -> float:
@@ -149,11 +149,11 @@ class PolicyGradient(Algorithm):
             )
 
     def cost(self, num_prompts: int, images_per_prompt: int, num_steps: int) -> Cost:
-        pairs = num_prompts * images_per_prompt * num_steps * (self.config.passes or 1)
+        pairs = num_prompts * images_per_prompt * num_steps * self.config.num_passes
         return Cost(forwards=self.networks * pairs, backwards=pairs)
 
     def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
-        advantages, passes = self._advantages(rollout), self.config.passes or 1
+        advantages, passes = self._advantages(rollout), self.config.num_passes
         counted = self.counted(advantages)
         log_ratios = torch.zeros_like(rollout.log_probs)
         totals = dict.fromkeys(("loss", *self.logged), 0.0)

@@ -39,9 +39,11 @@ def test_reward_noise_is_the_same_for_any_chunk_size_and_of_the_size_asked_for(s
     assert len(first.unique()) == 24
 
 
-def test_two_runs_are_equal(suite: Suite, tmp_path: Path, whole: Callable[[str], Path]) -> None:
-    """Of the other algorithms too, the second one killed and resumed: below."""
-    first, second = run(suite, tmp_path), whole("prdp")
+@pytest.mark.parametrize(
+    "label", ["prdp", *(pytest.param(label, marks=pytest.mark.slow) for label in ("ddpo", "dpok", "rwr"))]
+)
+def test_two_runs_are_equal(suite: Suite, tmp_path: Path, label: str, whole: Callable[[str], Path]) -> None:
+    first, second = run(suite, tmp_path, label), whole(label)
     assert [record["epoch"] for record in lines(first, "metrics")] == [1, 2, 3]
     assert sorted({record["epoch"] for record in lines(first, "evals")}) == [0, 2, 3]
     assert_same_run(first, second)
@@ -71,7 +73,12 @@ STATEFUL = [  # replay, value network and running statistics survive too
 ]
 
 
-@pytest.mark.parametrize(("moment", "label"), [("in an update", "prdp"), *((m, "ddpo") for m in KILLS), *STATEFUL])
+OF_PRDP = [pytest.param(moment, "prdp", marks=pytest.mark.slow) for moment in KILLS if moment != "in an update"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "label"), [("in an update", "prdp"), *((m, "ddpo") for m in KILLS), *STATEFUL, *OF_PRDP]
+)
 def test_killed_and_resumed_equals_never_stopped(
     suite: Suite, tmp_path: Path, moment: str, label: str, whole: Callable[[str], Path]
 ) -> None:

@@ -2,9 +2,9 @@
 
     python -m rfbench_benchmarks.pages.tables
 
-A table stands between ``<!-- headline SUITE MEASURE -->``, ``<!-- stability map -->``, ``<!-- ladder cells -->`` or
-``<!-- ladder contrasts -->`` and ``<!-- end -->``; a test keeps them equal to the records. The pictures of the map and
-of the ladder are drawn, too.
+A table stands between ``<!-- headline SUITE MEASURE -->``, ``<!-- baselines SUITE MEASURE -->``,
+``<!-- stability map -->``, ``<!-- ladder cells -->`` or ``<!-- ladder contrasts -->`` and ``<!-- end -->``; a test keeps
+them equal to the records. The pictures of the map and of the ladder are drawn, too.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from rfbench_benchmarks.pages import ladder, stability_map
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/results.md", "docs/causes.md")
-RESULTS, SENSITIVITY, LADDER = "results/reference", "results/studies/sensitivity", "results/studies/ladder"
-BLOCK = re.compile(r"(<!-- (headline \S+ \S+|stability map|ladder \S+) -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL)
+RESULTS, BASELINES = "results/reference", "results/studies/baselines"
+SENSITIVITY, LADDER = "results/studies/sensitivity", "results/studies/ladder"
+BLOCK = re.compile(
+    r"(<!-- ((?:headline|baselines) \S+ \S+|stability map|ladder \S+) -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL
+)
 
 
 def reference_runs(folder: str = RESULTS) -> list[Path]:
@@ -32,11 +35,11 @@ def reference_runs(folder: str = RESULTS) -> list[Path]:
     return [(ROOT / line).parent for line in listed.splitlines()]
 
 
-def headlines(runs: Sequence[Path]) -> dict[str, str]:
+def headlines(runs: Sequence[Path], place: str = "headline") -> dict[str, str]:
     """The headline table of each suite and measure of some run folders, by the name of its place."""
     found = analyse(runs)
     return {
-        f"headline {suite} {heading.partition(' ')[0]}": table
+        f"{place} {suite} {heading.partition(' ')[0]}": table
         for suite, rows in suites(found.estimates)
         for heading, table in tables(rows, found.curves.filter(suite=suite))
     }
@@ -44,11 +47,15 @@ def headlines(runs: Sequence[Path]) -> dict[str, str]:
 
 def every_table(cells: stability_map.Cells, rungs: ladder.Ladder) -> dict[str, str]:
     """Every table of the pages, by the name of its place: the headlines of the reference results, map and ladder."""
-    return headlines(reference_runs()) | {
-        "stability map": stability_map.to_markdown(cells),
-        "ladder cells": ladder.cells_table(rungs),
-        "ladder contrasts": ladder.contrasts_table(rungs),
-    }
+    return (
+        headlines(reference_runs())
+        | headlines(reference_runs(BASELINES), "baselines")
+        | {
+            "stability map": stability_map.to_markdown(cells),
+            "ladder cells": ladder.cells_table(rungs),
+            "ladder contrasts": ladder.contrasts_table(rungs),
+        }
+    )
 
 
 def filled(page: str, found: dict[str, str]) -> str:

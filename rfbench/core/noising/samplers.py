@@ -24,7 +24,9 @@ from rfbench.errors import InputError, did_you_mean
 from rfbench.suite.suite import Sampler
 
 KeptAndSigma = tuple[Tensor, Tensor]
-LARGEST = 2.0  # published: up to 1.5; far beyond it, an Euler step of usual length subtracts more noise than there is
+LARGEST_NOISE_LEVEL = (
+    2.0  # published: up to 1.5; far beyond it, an Euler step of usual length subtracts more noise than there is
+)
 SAME_AS_ONE = 1e-6  # shares of noise this near to 1 are pure noise
 
 
@@ -93,8 +95,8 @@ SAMPLERS = {
     "ddpm": Rule(ddim, None, 1.0),
     "ddim": Rule(ddim, "eta", 1.0),
     "ode": Rule(ddim, None, 0.0),
-    "flow-sde": Rule(flow_sde, "noise_level", 0.7, largest_scale=LARGEST),
-    "dance-sde": Rule(dance_sde, "noise_level", 0.3, largest_scale=LARGEST),
+    "flow-sde": Rule(flow_sde, "noise_level", 0.7, largest_scale=LARGEST_NOISE_LEVEL),
+    "dance-sde": Rule(dance_sde, "noise_level", 0.3, largest_scale=LARGEST_NOISE_LEVEL),
     "cps": Rule(cps, "noise_level", 0.8, largest_scale=1.0),
 }
 

@@ -3,8 +3,8 @@
     python -m rfbench_benchmarks.pages.tables
 
 A table stands between ``<!-- headline SUITE MEASURE -->``, ``<!-- baselines SUITE MEASURE -->``,
-``<!-- stability map -->``, ``<!-- ladder cells -->`` or ``<!-- ladder contrasts -->`` and ``<!-- end -->``; a test keeps
-them equal to the records. The pictures of the map and of the ladder are drawn, too.
+``<!-- stability map -->``, ``<!-- ladder cells -->`` or ``<!-- ladder contrasts -->`` and ``<!-- end -->``; a test
+keeps them equal to the records. The pictures of the map and of the ladder are drawn, too.
 """
 
 from __future__ import annotations

@@ -4,9 +4,14 @@
     python -m rfbench_benchmarks.gradient_probe --run results/large-shapes/ddpo/seed-0 --out probe/ddpo
 
 Nothing is trained. A reference gradient is taken from many images, with leave-one-out advantages, which are unbiased;
-then each estimator's gradient from batches of an epoch's size, and its cosine to the reference. All gradients are those
-of the trained parameters, before any optimiser. An estimator that differs from another by a factor alone, such as a
-batch's standard deviation, points the same way and stands once.
+then each estimator's gradient from batches of an epoch's size, and its cosine to the reference, in two coordinates:
+
+- plain, those of the trained parameters, where a few loud ones decide;
+- Adam's, where each coordinate is divided by the root of its mean square over the reference's rollouts: what AdamW
+  would step along after many epochs at this policy, momentum apart (Kingma and Ba 2015, without epsilon).
+
+An estimator that differs from another by a factor alone, such as a batch's standard deviation, points the same way and
+stands once.
 
 PRDP's coefficients, and the reference that they are compared with, belong to the KL-shaped reward r - beta u.
 
@@ -45,6 +50,7 @@ from rfbench_algorithms.advantages import batch_statistics, group_statistics, le
 from rfbench_algorithms.prdp import prdp_loss
 
 REFERENCES = ("reward", "reward - beta u")
+COORDINATES = ("plain", "adam")
 
 
 class Images(NamedTuple):
@@ -178,6 +184,25 @@ def _cosine(first: Tensor, second: Tensor) -> float:
     return float(torch.dot(first, second) / (first.norm() * second.norm()).clamp(min=1e-300))
 
 
+class Reference(NamedTuple):
+    """The gradient that estimators are compared with, each tensor ``(parameters,)``."""
+
+    even: Tensor  # the sum over every other rollout
+    odd: Tensor
+    mean_square: Tensor  # of a rollout's
+
+    @property
+    def whole(self) -> Tensor:
+        return self.even + self.odd
+
+    def cosine(self, first: Tensor, second: Tensor, coordinates: str) -> float:
+        """Of two gradients ``(parameters,)``."""
+        if coordinates == "adam":
+            scale = self.mean_square.rsqrt().nan_to_num(posinf=0.0)  # a coordinate that never moved counts for nothing
+            first, second = scale * first, scale * second
+        return _cosine(first, second)
+
+
 def probe(
     measured: Probe, out: Path, *, settings: dict[str, Any], reference_images: int, batches: int, batch: int, group: int
 ) -> dict[str, Any]:
@@ -185,21 +210,21 @@ def probe(
     folder = RunFolder(out)  # one writer at a time
     _check_same(folder.path / "settings.json", settings)
     rollouts = reference_images // batch
-    halves = _reference(measured, out / "reference.safetensors", rollouts, group)
-    references = dict(zip(REFERENCES, (halves[:, 0] + halves[:, 1]), strict=True))
+    references = _references(measured, out / "reference.safetensors", rollouts, group)
     rows = _batches(measured, out / "batches.json", references, rollouts, batches, group)
     result = {
         "settings": settings,
         "reference": {
             name: {
-                "cosine_of_halves": _cosine(*halves[number]),
-                "norm": math.sqrt(max(0.0, float(torch.dot(*halves[number])))) * 2 / rollouts,
+                "cosine_of_halves": {c: found.cosine(found.even, found.odd, c) for c in COORDINATES},
+                "norm": math.sqrt(max(0.0, float(torch.dot(found.even, found.odd)))) * 2 / rollouts,
             }
-            for number, name in enumerate(REFERENCES)
+            for name, found in references.items()
         },
         "estimators": [
-            {"estimator": name, "images_per_prompt": size, "reference": reference, **_summary(cosines)}
-            for (name, size, reference), cosines in _by_estimator(rows).items()
+            {"estimator": name, "images_per_prompt": size, "reference": reference, "batches": len(found)}
+            | {c: _summary([row[c] for row in found]) for c in COORDINATES}
+            for (name, size, reference), found in _by_estimator(rows).items()
         ],
     }
     write_atomically(out / "probe.json", json.dumps(result, indent=2).encode() + b"\n")
@@ -221,10 +246,14 @@ def _check_same(path: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _reference(measured: Probe, path: Path, rollouts: int, group: int) -> Tensor:
-    """``(references, 2, parameters)`` summed gradients of the even and of the odd rollouts."""
+def _references(measured: Probe, path: Path, rollouts: int, group: int) -> dict[str, Reference]:
+    """Those of the reward and of the shaped reward, from ``rollouts`` rollouts; kept in ``path`` as they are made."""
     size = sum(parameter.numel() for parameter in measured.run.policy.trainable().values())
-    state = {"done": torch.tensor(0), "halves": torch.zeros(len(REFERENCES), 2, size, dtype=torch.float64)}
+    state = {
+        "done": torch.tensor(0),
+        "halves": torch.zeros(len(REFERENCES), 2, size, dtype=torch.float64),
+        "squares": torch.zeros(len(REFERENCES), size, dtype=torch.float64),
+    }
     if path.exists():
         state = load_file(path)
     for number in range(int(state["done"]), rollouts):
@@ -232,17 +261,22 @@ def _reference(measured: Probe, path: Path, rollouts: int, group: int) -> Tensor
         images = measured.images(rollout, with_base_means=False)
         advantages = [values - leave_one_out_mean(values, images.groups) for values in (images.rewards, images.shaped)]
         weights = [_per_step(values, rollout) for values in advantages]
-        state["halves"][:, number % 2] += torch.stack(measured.gradients(rollout, weights))
+        gradients = torch.stack(measured.gradients(rollout, weights))
+        state["halves"][:, number % 2] += gradients
+        state["squares"] += gradients.square()
         state["done"] += 1
         temporary = path.with_name(f".{path.name}.tmp")
         save_file(state, temporary)
         temporary.replace(path)
         print(f"reference: {number + 1} of {rollouts} rollouts", flush=True)
-    return state["halves"]
+    return {
+        name: Reference(*halves, squares / rollouts)
+        for name, halves, squares in zip(REFERENCES, state["halves"], state["squares"], strict=True)
+    }
 
 
 def _batches(
-    measured: Probe, path: Path, references: dict[str, Tensor], skipped: int, batches: int, group: int
+    measured: Probe, path: Path, references: dict[str, Reference], skipped: int, batches: int, group: int
 ) -> list[dict[str, Any]]:
     """A row per batch and estimator; ``skipped`` rollouts are the reference's."""
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
@@ -261,8 +295,8 @@ def _batches(
                     "batch": batch,
                     "estimator": e.name,
                     "reference": e.reference,
-                    "cosine": _cosine(gradient, references[e.reference]),
                 }
+                | {c: (to := references[e.reference]).cosine(gradient, to.whole, c) for c in COORDINATES}
                 for e, gradient in zip(of_layout, gradients, strict=True)
             ]
             write_atomically(path, json.dumps(rows).encode())
@@ -275,35 +309,38 @@ def _per_step(weights: Tensor, rollout: Rollout) -> Tensor:
     return weights if weights.dim() == 2 else (weights / rollout.num_steps)[:, None].expand(-1, rollout.num_steps)
 
 
-def _by_estimator(rows: list[dict[str, Any]]) -> dict[tuple[str, int, str], list[float]]:
-    found: dict[tuple[str, int, str], list[float]] = {}
+def _by_estimator(rows: list[dict[str, Any]]) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
+    found: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: row["images_per_prompt"]):
-        found.setdefault((row["estimator"], row["images_per_prompt"], row["reference"]), []).append(row["cosine"])
+        found.setdefault((row["estimator"], row["images_per_prompt"], row["reference"]), []).append(row)
     return found
 
 
 def _summary(cosines: list[float]) -> dict[str, float]:
     values = torch.tensor(cosines, dtype=torch.float64)
     spread = {"std": float(values.std())} if len(cosines) > 1 else {}
-    ends = {"lowest": float(values.min()), "highest": float(values.max())}
-    return {"batches": len(cosines), "cosine": float(values.mean()), **spread, **ends}
+    return {"cosine": float(values.mean()), **spread}
 
 
 def _markdown(result: dict[str, Any]) -> str:
-    lines = ["| estimator | images per prompt | reference | cosine | std over batches | lowest, highest | batches |"]
-    lines.append("|---|---:|---|---:|---:|---:|---:|")
+    heads = ["estimator", "images per prompt", "reference", "cosine", "std over batches"]
+    heads += ["cosine in Adam's coordinates", "std over batches", "batches"]
+    lines = [heads, ["---", "---:", "---", "---:", "---:", "---:", "---:", "---:"]]
     for row in result["estimators"]:
-        spread = f"{row['std']:.3f}" if "std" in row else "–"
-        cells = (row["estimator"], row["images_per_prompt"], row["reference"], f"{row['cosine']:.3f}", spread)
-        lines.append("| " + " | ".join(map(str, cells)) + f" | {row['lowest']:.3f}, {row['highest']:.3f} | "
-                     f"{row['batches']} |")  # fmt: skip
-    lines.append("")
+        numbers = [number for c in COORDINATES for number in _numbers(row[c])]
+        lines.append([row["estimator"], str(row["images_per_prompt"]), row["reference"], *numbers, str(row["batches"])])
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     for name, reference in result["reference"].items():
-        lines.append(
-            f"Reference, {name}: norm {reference['norm']:.3g}; cosine of its two halves "
-            f"{reference['cosine_of_halves']:.3f}."
+        halves = reference["cosine_of_halves"]
+        table += (
+            f"\nReference, {name}: norm {reference['norm']:.3g}; cosine of its two halves {halves['plain']:.4f}, in "
+            f"Adam's coordinates {halves['adam']:.4f}.\n"
         )
-    return "\n".join(lines) + "\n"
+    return table
+
+
+def _numbers(summary: dict[str, float]) -> tuple[str, str]:
+    return f"{summary['cosine']:.4f}", f"{summary['std']:.4f}" if "std" in summary else "–"
 
 
 def _load(run: Run, path: Path) -> int:

@@ -15,7 +15,7 @@ from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
 from rfbench.suite.suite import RewardOffsets, Suite
 from rfbench_benchmarks import gradient_probe
-from rfbench_benchmarks.gradient_probe import Probe
+from rfbench_benchmarks.gradient_probe import Probe, Reference
 from tests import tiny
 
 pytestmark = pytest.mark.slow
@@ -24,9 +24,9 @@ SMALL = ["--reference-images", "16", "--batches", "2", "--batch-images", "4", "-
 SMALL += ["--base-images", "1", "--beta", "0.01"]
 
 
-def cosines(out: Path) -> dict[tuple[str, int], float]:
+def cosines(out: Path, coordinates: str = "plain") -> dict[tuple[str, int], float]:
     rows = json.loads((out / "probe.json").read_text())["estimators"]
-    return {(row["estimator"], row["images_per_prompt"]): row["cosine"] for row in rows}
+    return {(row["estimator"], row["images_per_prompt"]): row[coordinates]["cosine"] for row in rows}
 
 
 def write(suite: Suite, path: Path, **changes: Any) -> str:
@@ -81,7 +81,22 @@ def test_what_must_agree_at_the_base_model_does_and_a_prompts_constant_moves_the
         assert offset[name, 2] == pytest.approx(plain[name, 2], abs=1e-3)
     assert abs(offset["batch mean", 2] - plain["batch mean", 2]) > 0.02
     table = (tmp_path / "plain" / "probe.md").read_text()
-    assert f"| leave-one-out | 2 | reward | {plain['leave-one-out', 2]:.3f} |" in table
+    assert f"| leave-one-out | 2 | reward | {plain['leave-one-out', 2]:.4f} |" in table
+
+
+def test_adams_coordinates_divide_by_the_root_mean_square() -> None:
+    """A loud coordinate of pure noise hides the signal of the others in plain coordinates, not in Adam's."""
+    drawn = torch.randn(32, 1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1.0
+    drawn[:, 0] *= 1e4
+    drawn[:, 1] = 0.0  # never moved
+    found = Reference(drawn[::2].sum(0), drawn[1::2].sum(0), drawn.square().mean(0))
+    even, odd = (half / drawn.square().mean(0).sqrt() for half in (drawn[::2].sum(0), drawn[1::2].sum(0)))
+    even[1] = odd[1] = 0.0
+    expected = float(torch.nn.functional.cosine_similarity(even, odd, dim=0))
+    assert found.cosine(found.even, found.odd, "adam") == pytest.approx(expected, abs=1e-12)
+    assert expected > 0.9
+    plain = found.cosine(found.even, found.odd, "plain")
+    assert plain == pytest.approx(float(torch.sign(found.even[0] * found.odd[0])), abs=0.01)
 
 
 def test_stopped_and_started_again_it_ends_as_if_it_never_was(

@@ -29,7 +29,6 @@ from rfbench_algorithms.policy_gradient import (
     Losses,
     PolicyGradient,
     PolicyGradientConfig,
-    SharedUpdates,
     Whose,
     clipped_surrogate,
 )
@@ -51,7 +50,7 @@ class GRPOConfig(PolicyGradientConfig):
     drop_zero_advantages: bool = Field(
         True, description="leave out images that are as good as their prompt's mean; they cost no network call"
     )
-    updates_per_epoch: SharedUpdates = 2
+    updates_per_epoch: int = Field(2, ge=1, description="optimiser steps per pass; not searched: as published, 2")
 
 
 class GRPO(PolicyGradient):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import hashlib
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +44,21 @@ def verify(path: Path, expected: str, size: int | None = None) -> None:
             f"{path} is damaged: sha256 is {actual}, expected {expected}; "
             "restore the file, or start over with --overwrite"
         )
+
+
+def packed(path: Path) -> Path:
+    """Where the gzipped form of a file lies."""
+    return path.with_name(f"{path.name}.gz")
+
+
+def read_packed(path: Path) -> bytes:
+    """A file's content, of its gzipped form where that alone is there; an ``OSError`` where neither can be read."""
+    if path.exists() or not packed(path).exists():
+        return path.read_bytes()
+    try:
+        return gzip.decompress(packed(path).read_bytes())
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise OSError(errno.EIO, "a damaged gzip file", str(packed(path))) from None
 
 
 def write_atomically(path: Path, content: bytes, writer: int = 0) -> None:

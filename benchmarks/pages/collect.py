@@ -2,11 +2,14 @@
 
     python -m rfbench_benchmarks.pages.collect SWEPT [results/reference]
 
+Below results/studies the records are gzipped, without grids.
+
 Runs of a tree with uncommitted changes are refused: nobody could make them again.
 """
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +17,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from rfbench.files import packed, read_packed, remove, write_atomically
 from rfbench.records.format import RunRecord
+from rfbench.report.load import STUDIES
 from rfbench.running.folder import RECORDS, RunFolder
 from rfbench.suite.loading import suite_names
 
@@ -36,9 +41,14 @@ def collect(swept: Path, results: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         target = RunFolder(folder, writer=False)
         for name in RECORDS:
+            remove(packed(folder / f"{name}.jsonl"))
             target.replace(name, source.read(name))  # in today's format, whichever it was made in
         target.write_run(run)
         shutil.rmtree(folder / "samples", ignore_errors=True)
+        if results.parent.name == STUDIES:
+            _pack(folder)
+            written.append(folder)
+            continue
         for picture in _kept_samples(run, run_file.parent / "samples"):
             (folder / "samples").mkdir(exist_ok=True)
             shutil.copyfile(picture, folder / "samples" / picture.name)
@@ -46,6 +56,14 @@ def collect(swept: Path, results: Path) -> list[Path]:
             _halve(source.weights, target.weights)
         written.append(folder)
     return written
+
+
+def _pack(folder: Path) -> None:
+    """Gzips the records of a run, the same bytes each time."""
+    for name in RECORDS:
+        plain = folder / f"{name}.jsonl"
+        write_atomically(packed(plain), gzip.compress(read_packed(plain), mtime=0))
+        remove(plain)
 
 
 def _kept_samples(run: RunRecord, samples: Path) -> list[Path]:

@@ -21,7 +21,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "records.md"
 START = f"""# What a run's folder holds
 
 Format {FORMAT}. Readable without rfbench: JSON, JSON lines, PNG. Older formats are read as this one; a newer one is
-refused, and so is a key that is missing, or of another name.
+refused, and so is a key that is missing, or of another name. A finished run's lines may be gzipped
+(`gzip metrics.jsonl evals.jsonl`), as in the shipped studies: they are read alike, and nothing more is written.
 
 | file | what |
 | --- | --- |

@@ -25,6 +25,7 @@ import polars as pl
 import polars.selectors as cs
 
 from rfbench.errors import InputError
+from rfbench.files import read_packed
 from rfbench.records.format import PHASES, CountersRecord, EvaluationRecord, Role, RunRecord
 from rfbench.records.migration import parse_run, renamed_keys
 
@@ -182,7 +183,7 @@ def read_metrics(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
 
 def _parse_metrics(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
     try:
-        frame = pl.read_ndjson(io.BytesIO(path.read_bytes()), infer_schema_length=None)
+        frame = pl.read_ndjson(io.BytesIO(read_packed(path)), infer_schema_length=None)
         frame = frame.rename(renamed_keys("metrics", frame.columns))
         if frame.schema.get("epoch") == pl.Int64 and not frame["epoch"].null_count():
             return frame, []
@@ -231,7 +232,7 @@ def _read_evals(path: Path, spent: pl.DataFrame, identity: list[pl.Expr]) -> tup
 def _parse_evals(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
     """polars parses a sound file in one call; anything else is read line by line, to say which line is broken."""
     try:
-        content = path.read_bytes()
+        content = read_packed(path)
         older = renamed_keys("evals", json.loads(content.partition(b"\n")[0]))
         today = {new: old for old, new in older.items()}
         schema = {today.get(key, key): dtype for key, dtype in EVAL_SCHEMA.items()}
@@ -268,7 +269,7 @@ def _eval_row(record: dict[str, Any]) -> dict[str, Any]:
 def _read_lines(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[Problem]]:
     """(line number, record) of each line that is a JSON object. A torn last line is what a killed run leaves behind."""
     try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
+        text = read_packed(path).decode("utf-8", errors="replace")
     except OSError as error:
         return [], [Problem(str(path), f"cannot be read ({error.strerror})")]
     lines: list[tuple[int, dict[str, Any]]] = []

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from rfbench.errors import InputError
-from rfbench.files import remove, set_aside, sha256, verify, write_atomically
+from rfbench.files import packed, read_packed, remove, set_aside, sha256, verify, write_atomically
 from rfbench.records.format import LINES, EpochRecord, EvaluationRecord, Record, RunRecord
 from rfbench.records.migration import parse_run, upgrade_line
 from rfbench.records.sink import Sink
@@ -105,6 +105,10 @@ class RunFolder(Sink):
                 f"{self.path / wrong[0]} is {'a folder' if wrong[0] in files else 'a file'}, which a run's "
                 f"{wrong[0]} is not; move it away"
             )
+        gzipped = [packed(self.path / f"{name}.jsonl") for name in (*RECORDS, *JUDGEMENTS)]
+        for file in gzipped:
+            if file.exists():
+                raise InputError(f"{file} is gzipped, to be read alone; gunzip it before anything is written there")
 
     def read_run(self) -> RunRecord | None:
         """``run.json``, or None where there is none."""
@@ -140,11 +144,14 @@ class RunFolder(Sink):
             os.fsync(file.fileno())
 
     def read(self, name: str) -> list[Any]:
-        """The records of ``<name>.jsonl``; none where there is no file. A torn last line is dropped."""
+        """The records of ``<name>.jsonl``, gzipped or not; none where there is no file. A torn last line is dropped."""
         path = self.path / f"{name}.jsonl"
-        if not path.exists():
+        if not path.exists() and not packed(path).exists():
             return []
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        try:
+            *lines, _ = read_packed(path).decode().split("\n")
+        except OSError as error:
+            raise InputError(f"{error.filename} cannot be read ({error.strerror}); restore the file") from None
         return [self._parse(name, number, line) for number, line in enumerate(lines, 1)]
 
     def replace(self, name: str, records: Sequence[Record]) -> None:

@@ -1,6 +1,6 @@
 """Cost of `rfbench compare` on 1,000 runs x 100 evaluations x 6 prompt sets.
 
-    python benchmarks/cost/compare_1000_runs.py [--folder FOLDER] [--html]
+    python benchmarks/cost/compare_1000_runs.py [--folder FOLDER] [--figures] [--html]
 
 Writes synthetic runs into FOLDER (a temporary one by default, about 400 MB; a folder that already holds them is reused)
 and prints seconds and peak memory of one comparison in a fresh process. Each record carries the means of 45 prompts, as
@@ -92,14 +92,14 @@ def _evaluation(epoch: int, prompt_set: int, per_prompt: list[float]) -> str:
     )
 
 
-def measure(root: Path, html: bool) -> None:
+def measure(root: Path, figures: bool, html: bool) -> None:
     """One comparison; prints its own time and peak memory."""
     start = time.perf_counter()
     from rfbench.report import analyse, write
 
     with tempfile.TemporaryDirectory() as out:
         found = analyse([root])
-        write(found, out, html=Path(out) / "report.html" if html else None)
+        write(found, out, html=Path(out) / "report.html" if html else None, figures=figures)
         page = f", page {(Path(out) / 'report.html').stat().st_size / 1e6:.1f} MB" if html else ""
     seconds = time.perf_counter() - start
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -110,17 +110,19 @@ def measure(root: Path, html: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where the runs are, or go")
+    parser.add_argument("--figures", action="store_true", help="draw the plots too")
     parser.add_argument("--html", action="store_true", help="write the page too")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        measure(options.folder, options.html)
+        measure(options.folder, options.figures, options.html)
         return
     with tempfile.TemporaryDirectory() as temporary:
         root = options.folder or Path(temporary)
         if not (root / "synthetic").exists():
             write_runs(root)
-        command = [sys.executable, __file__, "--measure", "--folder", str(root)] + ["--html"] * options.html
+        command = [sys.executable, __file__, "--measure", "--folder", str(root)]
+        command += ["--figures"] * options.figures + ["--html"] * options.html
         subprocess.run(command, check=True)
 
 

@@ -27,6 +27,7 @@ from pydantic.fields import FieldInfo
 from rfbench.records.format import PluginRecord, RewardRecord
 from rfbench.suite.suite import Suite
 
+DECIDING = ("suite", "variant", "plugins", "inputs", "rewards", "processes")  # all of `Experiment`
 Purpose = Literal["resume", "pool", "compare"]
 Level = Literal["experiment", "variant", "resume", "free"]
 DECIDES: dict[Purpose, tuple[Level, ...]] = {
@@ -84,6 +85,8 @@ class Value(NamedTuple):
 
 def differences(first: Experiment, second: Experiment, purpose: Purpose) -> list[Difference]:
     """The fields that must agree for ``purpose`` and do not, in the order of the suite."""
+    if all(getattr(first, name) == getattr(second, name) for name in DECIDING):
+        return []
     a, b = _identity(first), _identity(second)
     if first.rewards is None or second.rewards is None:  # not recorded: nothing to disagree on
         a, b = ({name: value for name, value in fields.items() if not value.of_reward} for fields in (a, b))

@@ -16,7 +16,8 @@
 
 from rfbench.report.analysis.verdict import Verdict
 from rfbench.report.comparison import Comparison, analyse
-from rfbench.report.load import Problem, Runs, load
+from rfbench.report.lines import Problem
+from rfbench.report.load import Runs, load
 from rfbench.report.render.page import Plot
 from rfbench.report.render.terminal import render_comparison
 from rfbench.report.render.watch import watch

@@ -67,7 +67,9 @@ def analyse(folders: Sequence[Path | str], allow_mixed: bool = False) -> Compari
     An `InputError` where there is none, or where runs must not be averaged, unless `allow_mixed`.
     """
     everything, apart = tell_apart(load(folders))
+    considered = everything.runs
     runs, found = select_finished(everything, allow_mixed)
+    del everything  # with 1,000 runs the means of all prompts are most of the memory
     notes = replace(found, summaries=(*apart, *found.summaries))
     curves = read_curves(runs.evals)
     statistics = stability(runs.evals)
@@ -77,7 +79,7 @@ def analyse(folders: Sequence[Path | str], allow_mixed: bool = False) -> Compari
     beside = paper.beside_paper(runs.records.values(), statistics)
     return Comparison(
         runs=runs,
-        considered=everything.runs,
+        considered=considered,
         notes=notes,
         verdicts=verdicts(Evidence(estimates, paired, stated, means, statistics, hacking, beside)),
         table=summarise(statistics, estimates, means),

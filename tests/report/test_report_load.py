@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 
 from rfbench.errors import InputError
 from rfbench.report import load
-from tests.report.run_writer import write_run
+from tests.report.run_writer import write_lines, write_run
 
 
 def test_a_sound_run_is_read_whole(tmp_path: Path) -> None:
@@ -91,3 +93,39 @@ def test_overlapping_folders_read_a_run_once(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a folder"):
         load([tmp_path / "nowhere"])
+
+
+def test_a_run_reads_the_same_beside_any_other(tmp_path: Path) -> None:
+    """Files are read many at once, but each by its own format, with its own damage."""
+    folders = [write_run(tmp_path, seed=seed) for seed in range(6)]
+    for name, old, new in (("evals", "evaluation_set", "prompts"), ("metrics", "denoiser_", "unet_")):
+        torn, blank, former, unended, fewer = (folder / f"{name}.jsonl" for folder in folders[1:])
+        torn.write_text(torn.read_text()[:-20])
+        blank.write_text("\n" + blank.read_text())
+        former.write_text(former.read_text().replace(old, new))
+        unended.write_text(unended.read_text().rstrip())
+        fewer.write_text(fewer.read_text().partition("\n")[2])
+    (folders[0] / "metrics.jsonl").write_text('{"epoch": 1, "sample_seconds": 3, "note": "by hand"}\n')
+    together = load([tmp_path])
+    alone = [load([folder]) for folder in folders]
+    assert together.evals.equals(pl.concat([runs.evals for runs in alone]))
+    metrics = pl.concat([runs.metrics for runs in alone], how="diagonal_relaxed")
+    assert together.metrics.select(sorted(metrics.columns)).equals(metrics.select(sorted(metrics.columns)))
+    assert together.problems == tuple(problem for runs in alone for problem in runs.problems)
+    assert [problem.path for problem in together.problems] == [
+        str(folders[0] / "metrics.jsonl"),
+        *(str(folders[1] / f"{name}.jsonl") for name in ("metrics", "evals", "metrics")),
+    ]
+
+
+def test_seconds_add_up_in_one_order_whatever_keys_a_line_lacks(tmp_path: Path) -> None:
+    """polars gives the keys of unlike lines in any order, and a sum of floats has the digits of its order."""
+    folder = write_run(tmp_path)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    records: list[dict[str, Any]] = [
+        json.loads(line) | {"sample_seconds": 0.1, "decode_seconds": 0.2} for line in lines
+    ]
+    write_lines(folder / "metrics.jsonl", [records[0] | {"extra_seconds": 1e-9}, *records[1:]])
+    loaded = [load([tmp_path]) for _ in range(5)]
+    assert all(runs.metrics.equals(loaded[0].metrics) for runs in loaded)
+    assert all(runs.evals.equals(loaded[0].evals) for runs in loaded)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from rfbench.report.analysis import intervals
@@ -97,16 +98,16 @@ class _Prompts:
         return None if np.isnan(moved).any() else moved
 
 
-def table(curves: Sequence[Curve], evaluations: int | Sequence[int] = -1) -> Array:
+def table(curves: Sequence[Curve], evaluations: int | Sequence[npt.NDArray[np.int64]] = -1) -> Array:
     """(seeds, prompts) of one evaluation of each; a column of means where runs lack prompts or differ in their number.
 
-    `evaluations` are indices, one for all curves or one for each.
+    `evaluations` is one index for all curves, or several for each: then it is (evaluations, seeds, prompts).
     """
-    indices = [evaluations] * len(curves) if isinstance(evaluations, int) else evaluations
+    indices: Sequence[Any] = [evaluations] * len(curves) if isinstance(evaluations, int) else evaluations
     rows = [curve.prompts[i] for curve, i in zip(curves, indices, strict=True) if curve.prompts is not None]
-    if len(rows) == len(curves) and len({len(row) for row in rows}) == 1:
-        return np.array(rows)
-    return np.array([[curve.means[i]] for curve, i in zip(curves, indices, strict=True)])
+    if len(rows) == len(curves) and len({row.shape[-1] for row in rows}) == 1:
+        return np.stack(rows, axis=-2)
+    return np.stack([curve.means[i] for curve, i in zip(curves, indices, strict=True)], axis=-1)[..., None]
 
 
 def tables(a: Sequence[Curve], b: Sequence[Curve]) -> tuple[Array, Array]:
@@ -134,21 +135,37 @@ def mean_curves(curves: Curves) -> pl.DataFrame:
 
 def _mean_curve(cell: Cell, curves: list[Curve]) -> Iterator[dict[str, Any]]:
     limits = of_measure(cell)
-    places = [{epoch: index for index, epoch in enumerate(curve.epochs)} for curve in curves]
-    for epoch in sorted({epoch for place in places for epoch in place}):
-        here = [(curve, place[epoch]) for curve, place in zip(curves, places, strict=True) if epoch in place]
-        starts = table([curve for curve, _ in here], 0)
-        values = table([curve for curve, _ in here], [index for _, index in here])
-        found = intervals.mean(values).interval(limits)
-        change = intervals.mean(values - starts).interval(of_change(limits, intervals.average(starts)))
-        costs = {name: sum(float(curve.costs[name][index]) for curve, index in here) / len(here) for name in COSTS}
-        yield {
-            "epoch": int(epoch),
-            "mean": found.estimate,
-            "low": found.low,
-            "high": found.high,
-            "gain": change.estimate,
-            "gain_low": change.low,
-            "gain_high": change.high,
-            "seeds": len(here),
-        } | {name: None if np.isnan(value) else value for name, value in costs.items()}
+    for runs, epochs in _together(curves):
+        places = [np.searchsorted(curve.epochs, epochs) for curve in runs]
+        spent = {name: _total([c.costs[name][at] for c, at in zip(runs, places, strict=True)]) for name in COSTS}
+        starts = table(runs, 0)
+        base = intervals.average(starts)
+        for index, values in enumerate(table(runs, places)):
+            found = intervals.mean(values).interval(limits)
+            change = intervals.mean(values - starts).interval(of_change(limits, base))
+            costs = {name: float(total[index]) / len(runs) for name, total in spent.items()}
+            yield {
+                "epoch": int(epochs[index]),
+                "mean": found.estimate,
+                "low": found.low,
+                "high": found.high,
+                "gain": change.estimate,
+                "gain_low": change.low,
+                "gain_high": change.high,
+                "seeds": len(runs),
+            } | {name: None if np.isnan(value) else value for name, value in costs.items()}
+
+
+def _total(arrays: list[Array]) -> Array:
+    return sum(arrays[1:], start=arrays[0])  # one after the other, whatever their shape
+
+
+def _together(curves: list[Curve]) -> Iterator[tuple[list[Curve], Array]]:
+    """Curves that were evaluated at the same epochs, and these; every epoch once."""
+    epochs = np.unique(np.concatenate([curve.epochs for curve in curves]))
+    has = np.zeros((len(curves), len(epochs)), dtype=bool)
+    for row, curve in zip(has, curves, strict=True):
+        row[np.searchsorted(epochs, curve.epochs)] = True
+    patterns, of_epoch = np.unique(has, axis=1, return_inverse=True)
+    for index, pattern in enumerate(patterns.T):
+        yield [curve for curve, here in zip(curves, pattern, strict=True) if here], epochs[of_epoch == index]

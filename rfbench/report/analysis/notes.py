@@ -88,8 +88,9 @@ def mixed_devices(runs: Runs, kept: pl.DataFrame) -> Iterator[str]:
 
 def equal_seeds(runs: Runs, kept: pl.DataFrame) -> Iterator[str]:
     """A line for seeds of one algorithm whose evaluations agree to the last digit, beyond the base model's."""
-    trained = runs.evals.filter(pl.col("epoch") > 0).sort("evaluation_set", "measure", "epoch")
-    means = {str(name): tuple(rows["mean"]) for (name,), rows in trained.group_by("run", maintain_order=True)}
+    trained = runs.evals.lazy().filter(pl.col("epoch") > 0).sort("evaluation_set", "measure", "epoch")
+    of_runs = trained.group_by("run", maintain_order=True).agg("mean").collect()
+    means = {name: tuple(values) for name, values in of_runs.iter_rows()}
     for (suite, variant), group in kept.group_by("suite", "variant", maintain_order=True):
         seeds: dict[tuple[float, ...], list[int]] = {}
         for name, seed in group.select("run", "seed").iter_rows():

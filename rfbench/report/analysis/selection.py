@@ -35,8 +35,7 @@ def select_finished(runs: Runs, allow_mixed: bool = False) -> tuple[Runs, Notes]
             f"make one with `rfbench run prdp --suite tiny-shapes`{damaged}"
         )
     finished = runs.runs.filter(pl.col("status") == "finished")
-    evals = {str(name): rows for (name,), rows in runs.evals.group_by("run", maintain_order=True)}
-    lacks = {name: lacking(runs.records[name], evals.get(name, runs.evals.clear())) for name in finished["run"]}
+    lacks = lacking({name: runs.records[name] for name in finished["run"]}, runs.evals)
     whole = finished.filter(~pl.col("run").is_in([name for name, what in lacks.items() if what]))
     if whole.is_empty():
         lines = [_progress(row) for row in runs.runs.iter_rows(named=True)]

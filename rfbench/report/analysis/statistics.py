@@ -50,10 +50,12 @@ PANEL = ["suite", "measure", "evaluation_set"]
 
 def stability(evals: pl.DataFrame) -> pl.DataFrame:
     """One row per run, prompt set and measure, with every statistic of this module. `evals` is `Runs.evals`."""
+    columns = pl.col("epoch", "reward_queries", "mean", "standard_error").cast(pl.Float64)
+    curves = evals.lazy().group_by(CURVE_KEY, maintain_order=True).agg(columns).collect()
     rows = []
-    for key, curve in evals.sort("epoch").group_by(CURVE_KEY, maintain_order=True):
-        columns = (curve[c].cast(pl.Float64) for c in ("epoch", "reward_queries", "mean", "standard_error"))
-        rows.append(dict(zip(CURVE_KEY, key, strict=True)) | curve_statistics(*(c.to_numpy() for c in columns)))
+    for *key, epochs, queries, means, errors in curves.iter_rows():
+        arrays = (np.array(values, dtype=np.float64) for values in (epochs, queries, means, errors))
+        rows.append(dict(zip(CURVE_KEY, key, strict=True)) | curve_statistics(*arrays))
     schema = {column: evals.schema[column] for column in CURVE_KEY} | STATISTICS
     return _with_thresholds(pl.DataFrame(rows, schema=schema).sort(CURVE_KEY), evals).sort(CURVE_KEY)
 
@@ -63,9 +65,9 @@ def _with_thresholds(statistics: pl.DataFrame, evals: pl.DataFrame) -> pl.DataFr
     best = by_algorithm.sort("final", "variant", descending=[True, False]).unique(PANEL, keep="first")
     half_way = pl.when(pl.col("final") > pl.col("start")).then((pl.col("start") + pl.col("final")) / 2)
     thresholds = best.select(*PANEL, half_way.alias("threshold"))
-    curve = ["run", "evaluation_set", "measure"]
-    points = evals.join(thresholds, on=PANEL).sort("epoch")
-    before = [pl.col(c).shift(1).over(curve).alias(f"{c}_before") for c in ("mean", "reward_queries", "seconds")]
+    curve, numbers = ["run", "evaluation_set", "measure"], ["mean", "reward_queries", "seconds"]
+    points = evals.select("suite", *curve, "epoch", *numbers).join(thresholds, on=PANEL, maintain_order="left")
+    before = [pl.col(c).shift(1).over(curve).alias(f"{c}_before") for c in numbers]
     crossing = (
         points.with_columns(before)
         .filter(pl.col("mean") >= pl.col("threshold"))

@@ -138,11 +138,14 @@ class PRDP(Algorithm):
         pairs, updates = num_prompts * images_per_prompt * num_steps, self.config.updates_per_epoch
         return Cost(forwards=pairs * (2 * updates - 1), backwards=pairs * updates)
 
+    def start_log_probs(self, rollout: Rollout, learner: Learner) -> Tensor:
+        """``(images, steps)`` at the first update, which starts at the policy that sampled: they are known."""
+        return rollout.log_probs
+
     def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
         metrics: dict[str, float] = {}
         for k in range(self.config.updates_per_epoch):
-            # the first update starts at the policy that sampled, whose log-probs are known
-            log_probs = rollout.log_probs if k == 0 else learner.all_log_probs(rollout)
+            log_probs = self.start_log_probs(rollout, learner) if k == 0 else learner.all_log_probs(rollout)
             pair_loss, coefficients = self._coefficients(rollout, log_probs)
             for chunk in learner.chunks(rollout, where=coefficients != 0):
                 weights = coefficients[chunk.index].to(learner.device)

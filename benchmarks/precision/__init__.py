@@ -1,0 +1,1 @@
+"""What rounding does to the ratios that PRDP and DDPO clip."""

@@ -126,7 +126,7 @@ def test_every_command_in_a_sentence_exists(page: Path, capsys: pytest.CaptureFi
 def test_every_command_on_the_embedded_worlds_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the page's order, in a folder with the reference results; plugin files are the repository's, or the page's own blocks."""
+    """In the page's order, in a folder with the reference results; plugin files are ours, or the page's own blocks."""
     shown = [arguments for command, *arguments in in_blocks(page, tmp_path) if command == "rfbench"]
     sentences = [[PLACEHOLDERS.get(word, word) for word in shlex.split(text)[1:]] for text in in_sentences(page)]
     shown += [words for words in sentences if len(words) > 1 and "…" not in words]

@@ -3,11 +3,14 @@
     python -m rfbench_benchmarks.precision.fixed_policy --suite large-shapes --out precision/base
     python -m rfbench_benchmarks.precision.fixed_policy --run results/large-shapes/prdp/seed-0 --out precision/prdp
 
-A batch is sampled in fp32, and the algorithm takes its own first step on it, in fp32 with a new optimiser: all that
-follows is about one pair of policies and one set of trajectories. Of the second step, the first at which a clip can
-bind, each precision computes the log-ratios l_t (both policies' log-probs in that precision), which of them are outside
-of the clip range, and the gradient. Against fp32's: the standard deviation of the error of l_t in nats per latent
-dimension, the share of decisions that differ, and the cosine of the gradients of all trained parameters. With remedies:
+A batch is sampled in fp32, and the algorithm takes its own first step on it, in fp32: all that follows is about one
+pair of policies and one set of trajectories. A new Adam's first step is several times as long as its later ones; with
+``--epochs-before`` the algorithm first trains that many epochs, in fp32.
+
+Of the second step, the first at which a clip can bind, each precision computes the log-ratios l_t (both policies'
+log-probs in that precision), which of them are outside of the clip range, and the gradient. Against fp32's: the
+standard deviation of the error of l_t in nats per latent dimension, the share of decisions that differ, and the cosine
+of the gradients of all trained parameters. With remedies:
 
     difference of means  l_t is the mean over dimensions of (mu - mu_old) (2x - mu - mu_old) / (2 sigma^2), which has no
                          difference of nearly equal squares
@@ -44,13 +47,15 @@ EXACT = "fp32"
 IN_FP32 = ["compute.precision=fp32", "compute.compile=false"]  # the policy that is rounded
 
 
-def measure(run: Run, batches: int) -> dict[str, Any]:
-    """The rows of the run's algorithm, and what its log-ratios are in fp32; the policy is left as it was."""
+def measure(run: Run, epochs_before: int, batches: int) -> dict[str, Any]:
+    """The rows of the run's algorithm, and what its log-ratios are in fp32, after that many epochs of training."""
+    for epoch in range(epochs_before):
+        run.update(run.rollout(epoch))
     start = {name: weights.clone() for name, weights in run.policy.state_dict().items()}
     errors: dict[tuple[str, str], list[Error]] = {}
     exact_ratios, outside, clip_range = [], [], 0.0
     for batch in range(batches):
-        step = second_step(run, batch)
+        step = second_step(run, epochs_before + batch)
         clip_range = step.clip_range
         found = {precision: outcomes(run.learner, step, precision) for precision in REMEDIES}
         exact = found[EXACT][REMEDIES[EXACT][0]]
@@ -120,12 +125,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="overrides a field of the suite"
     )
+    parser.add_argument("--epochs-before", type=int, default=0, help="that each algorithm trains before the batches")
     parser.add_argument("--batches", type=int, default=4)
     parser.add_argument("--batch-images", type=int, default=128)
     parser.add_argument("--seed", type=int, default=1000, help="of prompts and noise; no run should have the same")
     options = parser.parse_args(arguments)
     if options.batches < 1:
         parser.error(f"--batches {options.batches} must be 1 or more")
+    if options.epochs_before < 0:
+        parser.error(f"--epochs-before {options.epochs_before} must be 0 or more")
     torch.set_num_threads(1)
     suite = _suite(options)
     missing = [label for label in ALGORITHMS if label not in suite.algorithms]
@@ -139,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
         run = make_run(make_plan(suite, label, options.seed), processes)
         if options.run is not None:
             epoch = load_trained(run, options.run)
-        result["algorithms"][label] = measure(run, options.batches)
+        result["algorithms"][label] = measure(run, options.epochs_before, options.batches)
         planned = run.plan.planned(processes.size)
     result["settings"] = {
         "suite": suite.name,
@@ -147,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
         "run": str(options.run) if options.run else None,
         "epoch": epoch,
         "device": device_name(processes.device),
-        **{name: getattr(options, name) for name in ("batches", "batch_images", "seed")},
+        **{name: getattr(options, name) for name in ("epochs_before", "batches", "batch_images", "seed")},
     }
     options.out.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out / "table.json", json.dumps(result, indent=2).encode() + b"\n")

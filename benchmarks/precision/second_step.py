@@ -1,8 +1,9 @@
-"""Where an algorithm's first epoch stands before its second optimiser step: the first step at which a clip can bind."""
+"""Where an algorithm's epoch stands before its second optimiser step: the first at which a clip can bind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -60,7 +61,10 @@ class _OneStep(Learner):
 
 
 def second_step(run: Run, epoch: int) -> SecondStep:
-    """Samples ``epoch`` and takes the algorithm's own first step on it, with a new optimiser; ``OLD`` is before it."""
+    """Samples ``epoch`` and takes the algorithm's own first step on it; ``OLD`` is the policy before it.
+
+    The step is from the moments of the run's optimiser, which stay as they are.
+    """
     plan, policy = run.plan, run.learner.policy
     policy.take_snapshot(OLD)
     rollout = run.rollout(epoch)
@@ -69,6 +73,7 @@ def second_step(run: Run, epoch: int) -> SecondStep:
         plan.settings.optimizer,
         Runtime(run.processes, run.meter, plan.suite.compute.pairs_per_call, plan.seed),
     )
+    learner.load_state_dict(deepcopy(run.learner.state_dict()))
     learner.begin(rollout)
     try:
         plan.algorithm.make().update(rollout, learner)

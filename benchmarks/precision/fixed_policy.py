@@ -1,7 +1,7 @@
 """What bf16 and fp16 do to the ratios, clip decisions and gradients of PRDP and DDPO, at a fixed policy.
 
     python -m rfbench_benchmarks.precision.fixed_policy --suite large-shapes --out precision/base
-    python -m rfbench_benchmarks.precision.fixed_policy --run results/large-shapes/prdp/seed-0 --out precision/prdp
+    python -m rfbench_benchmarks.precision.fixed_policy --suite large-shapes --run FOLDER --out precision/of-run
 
 A batch is sampled in fp32, and the algorithm takes its own first step on it, in fp32: all that follows is about one
 pair of policies and one set of trajectories. A new Adam's first step is several times as long as its later ones; with
@@ -34,10 +34,8 @@ from rfbench.files import write_atomically
 from rfbench.planning.plan import make_plan
 from rfbench.records.identity import suite_hash
 from rfbench.running.assembly import Run, make_run
-from rfbench.running.folder import RunFolder
 from rfbench.running.provenance import device_name
-from rfbench.suite.loading import load_suite, suite_of
-from rfbench.suite.suite import Suite
+from rfbench.suite.loading import load_suite
 from rfbench_benchmarks.gradient_probe import load_trained
 from rfbench_benchmarks.precision.measure import REMEDIES, Error, error, outcomes
 from rfbench_benchmarks.precision.second_step import second_step
@@ -109,18 +107,10 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _suite(options: argparse.Namespace) -> Suite:
-    settings = [*options.set, *IN_FP32, f"budget.reward_queries_per_epoch={options.batch_images}"]
-    if options.run is None:
-        return load_suite(options.suite, settings)
-    return suite_of(RunFolder(options.run, writer=False).require_run().suite, settings, f"of {options.run}")
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--suite", help="the base model of this suite")
-    where.add_argument("--run", type=Path, help="what this run trained, on the run's own suite")
+    parser.add_argument("--suite", required=True, help="whose model, rewards, and settings of PRDP and DDPO are taken")
+    parser.add_argument("--run", type=Path, help="begin with what this run on the suite's model trained")
     parser.add_argument("--out", type=Path, required=True, help="folder of the result; an earlier one is replaced")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="overrides a field of the suite"
@@ -135,7 +125,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.epochs_before < 0:
         parser.error(f"--epochs-before {options.epochs_before} must be 0 or more")
     torch.set_num_threads(1)
-    suite = _suite(options)
+    settings = [*options.set, *IN_FP32, f"budget.reward_queries_per_epoch={options.batch_images}"]
+    suite = load_suite(options.suite, settings)
     missing = [label for label in ALGORITHMS if label not in suite.algorithms]
     if missing:
         raise InputError(

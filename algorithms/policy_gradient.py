@@ -153,7 +153,7 @@ class PolicyGradient(Algorithm):
         return Cost(forwards=self.networks * pairs, backwards=pairs)
 
     def update(self, rollout: Rollout, learner: Learner) -> dict[str, float]:
-        advantages, passes = self._advantages(rollout), self.config.num_passes
+        advantages, passes = self.image_advantages(rollout), self.config.num_passes
         counted = self.counted(advantages)
         log_ratios = torch.zeros_like(rollout.log_probs)
         totals = dict.fromkeys(("loss", *self.logged), 0.0)
@@ -180,7 +180,7 @@ class PolicyGradient(Algorithm):
             "advantage_abs_mean": float(advantages.abs().mean()),
         }
 
-    def _advantages(self, rollout: Rollout) -> Tensor:
+    def image_advantages(self, rollout: Rollout) -> Tensor:
         """``(images,)``, of all of a prompt's images in the epoch or, with buffers, of its latest ones."""
         rewards, config = rollout.rewards.double(), self.config
         if config.advantage == "per-prompt":

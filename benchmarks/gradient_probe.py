@@ -343,7 +343,7 @@ def _numbers(summary: dict[str, float]) -> tuple[str, str]:
     return f"{summary['cosine']:.4f}", f"{summary['std']:.4f}" if "std" in summary else "–"
 
 
-def _load(run: Run, path: Path) -> int:
+def load_trained(run: Run, path: Path) -> int:
     """Puts in place what the run in ``path`` trained, exported or of its newest checkpoint; returns its epoch."""
     folder = RunFolder(path, writer=False)
     record = folder.require_run()
@@ -387,7 +387,7 @@ def main(arguments: list[str] | None = None) -> None:
     measured = Probe(
         suite, seed=options.seed, batch=batch, group=group, beta=options.beta, base_images=options.base_images
     )
-    epoch = _load(measured.run, options.run) if options.run else 0
+    epoch = load_trained(measured.run, options.run) if options.run else 0
     settings = {
         "suite": suite.name,
         "suite_hash": measured.suite_hash,

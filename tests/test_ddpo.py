@@ -45,19 +45,21 @@ def standardise(rewards: list[float], population: list[float]) -> list[float]:
 
 def test_batch_advantages() -> None:
     rewards = [1.0, 2.0, 4.0, 8.0]
-    found = DDPO(DDPOConfig(advantage="batch"))._advantages(rollout(["a", "b"], [0, 0, 1, 1], rewards))
+    found = DDPO(DDPOConfig(advantage="batch")).image_advantages(rollout(["a", "b"], [0, 0, 1, 1], rewards))
     assert found.tolist() == pytest.approx(standardise(rewards, rewards))
 
 
 def test_group_advantages() -> None:
-    found = DDPO(DDPOConfig(advantage="group"))._advantages(rollout(["a", "b"], [0, 0, 1, 1], [1.0, 2.0, 4.0, 8.0]))
+    found = DDPO(DDPOConfig(advantage="group")).image_advantages(
+        rollout(["a", "b"], [0, 0, 1, 1], [1.0, 2.0, 4.0, 8.0])
+    )
     assert found.tolist() == pytest.approx(standardise([1, 2], [1, 2]) + standardise([4, 8], [4, 8]))
 
 
 def test_group_mean_advantages_are_the_prompts_deviations_over_the_batchs_std() -> None:
     rewards = [1.0, 2.0, 4.0, 8.0]
     algorithm = DDPO(DDPOConfig(advantage="group-mean"))
-    found = algorithm._advantages(rollout(["a", "b"], [0, 0, 1, 1], rewards))
+    found = algorithm.image_advantages(rollout(["a", "b"], [0, 0, 1, 1], rewards))
     std = statistics.pstdev(rewards)
     assert found.tolist() == pytest.approx([-0.5 / std, 0.5 / std, -2 / std, 2 / std], rel=1e-6)
 
@@ -67,7 +69,7 @@ def test_a_prompts_constant_moves_no_advantage_of_its_group(advantage: Literal["
     """Of group-mean only the scale moves: with the constants, the batch's standard deviation grows."""
     algorithm = DDPO(DDPOConfig(advantage=advantage))
     found = [
-        algorithm._advantages(rollout(["a", "b"], [0, 0, 1, 1], rewards))
+        algorithm.image_advantages(rollout(["a", "b"], [0, 0, 1, 1], rewards))
         for rewards in ([1.0, 2.0, 4.0, 8.0], [11.0, 12.0, -6.0, -2.0])
     ]
     before, after = (values / values.norm() for values in found)
@@ -85,7 +87,7 @@ def test_a_prompt_that_comes_twice_in_an_epoch_is_judged_by_all_of_its_images(pe
     algorithm = DDPO(DDPOConfig(advantage="per-prompt", buffer_size=7, min_count=2))
     for _ in range(3):
         rewards = torch.randn(len(groups), generator=generator).tolist()
-        found = algorithm._advantages(rollout(prompts, groups, rewards)).tolist()
+        found = algorithm.image_advantages(rollout(prompts, groups, rewards)).tolist()
         for prompt, reward in zip(of_image, rewards, strict=True):
             tracked[prompt] = [*tracked.get(prompt, []), reward][-7:]
         for prompt, reward, advantage in zip(of_image, rewards, found, strict=True):
@@ -97,8 +99,8 @@ def test_a_prompt_that_comes_twice_in_an_epoch_is_judged_by_all_of_its_images(pe
 def test_the_groups_of_a_prompt_that_comes_twice_are_one(advantage: Literal["group", "group-mean"]) -> None:
     rewards = [1.0, 2.0, 10.0, 7.0, 8.0]
     algorithm = DDPO(DDPOConfig(advantage=advantage))
-    twice = algorithm._advantages(rollout(["a", "b", "a"], [0, 0, 1, 2, 2], rewards))
-    once = algorithm._advantages(rollout(["a", "b"], [0, 0, 1, 0, 0], rewards))
+    twice = algorithm.image_advantages(rollout(["a", "b", "a"], [0, 0, 1, 2, 2], rewards))
+    once = algorithm.image_advantages(rollout(["a", "b"], [0, 0, 1, 0, 0], rewards))
     assert twice.tolist() == once.tolist()
 
 
@@ -113,7 +115,7 @@ def test_per_prompt_advantages_use_the_buffer_once_it_is_filled() -> None:
         ]
     )
     for rewards, of_a, of_b in epochs:
-        found = algorithm._advantages(rollout(["a", "b"], [0, 0, 1], rewards)).tolist()
+        found = algorithm.image_advantages(rollout(["a", "b"], [0, 0, 1], rewards)).tolist()
         assert found == pytest.approx(standardise(rewards[:2], of_a) + standardise(rewards[2:], of_b))
         state = algorithm.state_dict()
         algorithm = DDPO(algorithm.config)
@@ -122,7 +124,7 @@ def test_per_prompt_advantages_use_the_buffer_once_it_is_filled() -> None:
 
 def test_advantages_are_clipped() -> None:
     rewards = [0.0] * 99 + [1.0]  # 9.9 standard deviations out
-    found = DDPO(DDPOConfig(advantage="batch"))._advantages(rollout(["a"], [0] * 100, rewards))
+    found = DDPO(DDPOConfig(advantage="batch")).image_advantages(rollout(["a"], [0] * 100, rewards))
     assert found.max().item() == 5.0
 
 

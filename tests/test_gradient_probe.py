@@ -29,19 +29,6 @@ def cosines(out: Path, coordinates: str = "plain") -> dict[tuple[str, int], floa
     return {(row["estimator"], row["images_per_prompt"]): row[coordinates]["cosine"] for row in rows}
 
 
-def write(suite: Suite, path: Path, **changes: Any) -> str:
-    """The suite as a file that the command takes."""
-    data = suite.model_copy(update=changes).model_dump(mode="json", exclude_none=True)
-    path.write_text("\n".join(f"{key} = {_toml(value)}" for key, value in data.items()))
-    return str(path)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
-    return "[" + ", ".join(map(_toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
-
-
 def test_gradients_are_those_of_the_weighted_log_probs(suite: Suite) -> None:
     """Against one autograd pass over all steps; the second of them is three times the first and is not computed."""
     probe = Probe(suite, seed=1, batch=6, group=3, beta=1.0, base_images=1)
@@ -70,7 +57,7 @@ def test_what_must_agree_at_the_base_model_does_and_a_prompts_constant_moves_the
 ) -> None:
     found = []
     for name, changes in (("plain", {}), ("offset", {"reward_offsets": RewardOffsets(added_std=100.0)})):
-        file = write(suite, tmp_path / f"{name}.toml", algorithms={}, **changes)
+        file = tiny.write(suite, tmp_path / f"{name}.toml", algorithms={}, **changes)
         gradient_probe.main(["--suite", file, "--out", str(tmp_path / name), *SMALL])
         found.append(cosines(tmp_path / name))
     plain, offset = found
@@ -102,7 +89,7 @@ def test_adams_coordinates_divide_by_the_root_mean_square() -> None:
 def test_stopped_and_started_again_it_ends_as_if_it_never_was(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = write(suite, tmp_path / "mine.toml", algorithms={})
+    file = tiny.write(suite, tmp_path / "mine.toml", algorithms={})
     command = ["--suite", file, *SMALL]
     gradient_probe.main([*command, "--out", str(tmp_path / "whole")])
     gradients, calls = Probe.gradients, 0

@@ -128,7 +128,7 @@ def test_images_as_good_as_their_prompts_mean_cost_nothing_and_change_nothing(li
     made = tiny.make_run(tiny.plan(listed(updates_per_epoch=1), "grpo"))
     rollout = made.rollout(0)
     rollout.rewards[:4] = 0.1
-    counted = made.algorithm.counted(made.algorithm._advantages(rollout))  # type: ignore[attr-defined]
+    counted = made.algorithm.counted(made.algorithm.image_advantages(rollout))  # type: ignore[attr-defined]
     assert counted.tolist() == [False] * 4 + [True] * 8
     before = made.counters()
     made.update(rollout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,19 @@ def make_suite(pipeline: Path, prompts: Path, **changes: Any) -> Suite:
         },
     }
     return Suite.model_validate(data | changes)
+
+
+def write(suite: Suite, path: Path, **changes: Any) -> str:
+    """The suite as a file that the command takes."""
+    data = suite.model_copy(update=changes).model_dump(mode="json", exclude_none=True)
+    path.write_text("\n".join(f"{key} = {_toml(value)}" for key, value in data.items()))
+    return str(path)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    return "[" + ", ".join(map(_toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
 
 
 def make_run(made: Plan) -> Run:

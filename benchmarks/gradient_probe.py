@@ -1,7 +1,7 @@
 """How well an epoch's images point along the policy gradient, estimator by estimator, at a fixed policy.
 
     python -m rfbench_benchmarks.gradient_probe --suite large-shapes --out probe/base
-    python -m rfbench_benchmarks.gradient_probe --run results/large-shapes/ddpo/seed-0 --out probe/ddpo
+    python -m rfbench_benchmarks.gradient_probe --run results/reference/large-shapes/ddpo/seed-4 --out probe/ddpo
 
 Nothing is trained. A reference gradient is taken from many images, with leave-one-out advantages, which are unbiased;
 then each estimator's gradient from batches of an epoch's size, and its cosine to the reference, in two coordinates:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -14,7 +16,7 @@ from rfbench.records.format import FORMAT
 from rfbench.records.identity import suite_hash, variant_hash
 from rfbench.records.migration import parse_run
 from rfbench.suite.loading import load_suite
-from rfbench_benchmarks.pages import ladder, stability_map, tables
+from rfbench_benchmarks.pages import arena, ladder, probes, stability_map, studies, tables
 from rfbench_benchmarks.pages.collect import MEGABYTES, collect
 from tests.report.run_writer import SUITE, write_run
 
@@ -29,7 +31,8 @@ MAP_OVERRIDES = {
 @pytest.mark.slow
 def test_every_table_on_the_pages_is_what_compare_says() -> None:
     rungs = ladder.read([*tables.reference_runs(), *tables.reference_runs(tables.LADDER)])
-    found = tables.every_table(stability_map.read(tables.reference_runs(tables.SENSITIVITY)), rungs)
+    contest = ladder.read(tables.reference_runs(tables.ARENA), arena.SUITE)
+    found = tables.every_table(stability_map.read(tables.reference_runs(tables.SENSITIVITY)), rungs, contest)
     for name in tables.PAGES:
         page = (ROOT / name).read_text(encoding="utf-8")
         assert len(tables.BLOCK.findall(page)) == page.count("<!-- end -->") > 0, name
@@ -99,6 +102,42 @@ def test_a_contrast_of_the_ladder_pairs_its_seeds(tmp_path: Path) -> None:
     assert ladder.contrast(found, "ddpo", "ddpo-16x8") is None
 
 
+def test_differences_are_of_the_same_seeds_and_epochs(tmp_path: Path) -> None:
+    def run(suite: str, variant: str, seed: int, at_100: float, *more: float) -> Path:
+        curve = (10.0, *[10.0] * 19, at_100, *more)
+        return write_run(tmp_path, variant, seed, curve=curve, kl=[0.0] * len(curve), suite=SUITE | {"name": suite})
+
+    shipped = [run("large-shapes", variant, seed, 11.0 + seed) for variant in ("ddpo", "ddpo-group") for seed in (0, 1)]
+    added = [run("large-shapes-added", "ddpo", 0, 10.1, 9.0), run("large-shapes-added-100", "ddpo-group", 1, 12.5)]
+    lines = [line.split(" | ") for line in studies.differences_table(shipped, added).splitlines()[2:]]
+    assert [line[:5] for line in lines] == [
+        ["| `ddpo`", "as they are", "100", "1", "+1.00"],  # seed 1 has no such run
+        ["| `ddpo`", "added", "100", "1", "+0.10"],
+        ["| `ddpo`", "added", "250", "1", "-1.00"],
+        ["| `ddpo-group`", "as they are", "100", "1", "+2.00"],
+        ["| `ddpo-group`", "added", "100", "1", "+2.50"],
+    ]
+
+
+def test_estimators_on_the_same_images_are_paired(tmp_path: Path) -> None:
+    """Against scipy's paired t interval."""
+    drawn = np.random.default_rng(0).normal(0.02, 0.01, (2, 8))
+    rows = [
+        {"estimator": name, "images_per_prompt": 1, "batch": batch, "adam": value, "plain": 0.0}
+        for name, values in zip((probes.BATCH, probes.REMOVED), drawn, strict=True)
+        for batch, value in enumerate(values)
+    ]
+    rows += [
+        r | {"estimator": n, "images_per_prompt": 8} for r in rows[:8] for n in (probes.BATCH, probes.GROUP, probes.STD)
+    ]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "batches.json").write_text(json.dumps(rows))
+    (tmp_path / "mine" / "probe.json").write_text(json.dumps({"estimators": [], "reference": {}}))
+    first = probes.probe_tables(tmp_path)["probe mine pairs"].splitlines()[2]
+    limits = stats.ttest_rel(drawn[1], drawn[0]).confidence_interval()
+    assert f"{float((drawn[1] - drawn[0]).mean()):+.4f} [{limits.low:+.4f}, {limits.high:+.4f}]" in first
+
+
 def swept_run(root: Path, seed: int, **record: object) -> Path:
     """A run of small-shapes as a sweep leaves it."""
     folder = write_run(root, "prdp", seed, suite={"name": "small-shapes"}, **record)
@@ -131,8 +170,16 @@ def test_collecting_refuses_runs_of_uncommitted_code(tmp_path: Path) -> None:
         collect(tmp_path / "swept", tmp_path / "results")
 
 
-@pytest.mark.parametrize("place", [tables.RESULTS, tables.SENSITIVITY])
-def test_the_reference_results_stay_small(place: Path) -> None:
-    files = [path for folder in tables.reference_runs(place) for path in folder.rglob("*")]
+def test_collecting_a_study_gzips_its_records(tmp_path: Path) -> None:
+    swept_run(tmp_path / "swept", 0)
+    made = [collect(tmp_path / "swept", tmp_path / "studies" / "mine")[0] for _ in range(2)]
+    files = {path.name: path for path in made[0].rglob("*.*")}
+    assert sorted(files) == ["evals.jsonl.gz", "metrics.jsonl.gz", "run.json"]
+    plain = tmp_path / "swept/small-shapes/prdp/seed-0/evals.jsonl"
+    assert gzip.decompress(files["evals.jsonl.gz"].read_bytes()) == plain.read_bytes()
+
+
+def test_shipped_records_stay_small() -> None:
+    files = [path for folder in tables.reference_runs("results") for path in folder.rglob("*")]
     size = sum(path.stat().st_size for path in files if path.is_file() and "checkpoints" not in path.parts)
     assert 0 < size < MEGABYTES * 1e6

@@ -59,11 +59,13 @@ CONTRASTS = (
     ("a second update for twice the rate", "prdp-k1-rate-x2", "prdp"),
     ("a second pass of one step", "ddpo-group-1-step", "ddpo-group-2-passes"),
     ("a second pass of four steps", "ddpo", "ddpo-2-passes"),
+    ("all that is left: loss, KL term, no std, clip", "ddpo-group-2-passes", "prdp"),
 )
 OUTCOMES = ("seen", "unseen", "KL")
 
 
 Ends = dict[str, dict[int, float]]  # a number of each run, by cell and seed
+Contrasts = Sequence[tuple[str, str, str]]  # what changes, from, to
 
 
 class Ladder(NamedTuple):
@@ -76,9 +78,9 @@ class Ladder(NamedTuple):
     lows: pl.DataFrame
 
 
-def read(runs: Sequence[Path]) -> Ladder:
-    """Of the finished runs in some folders."""
-    rows = analyse(runs).stability.filter(suite=SUITE).with_columns(pl.col("variant").str.replace(r" \(.*\)$", ""))
+def read(runs: Sequence[Path], suite: str = SUITE) -> Ladder:
+    """Of the finished runs of a suite in some folders."""
+    rows = analyse(runs).stability.filter(suite=suite).with_columns(pl.col("variant").str.replace(r" \(.*\)$", ""))
     reward = rows.filter(role="training")
     parts = {
         "seen": reward.filter(seen=True).select("variant", "seed", end="gain"),
@@ -117,12 +119,12 @@ def cells_table(ladder: Ladder) -> str:
     return "\n".join(markdown_row(line) for line in lines)
 
 
-def contrasts_table(ladder: Ladder) -> str:
+def contrasts_table(ladder: Ladder, contrasts: Contrasts = CONTRASTS) -> str:
     """A row for each contrast; in bold what can be told from 0 by its own interval."""
     ends = ladder.ends
     lines = [["what changes", "from", "to", "seeds", "gain, seen", "gain, unseen", "KL, nats"]]
     lines.append(["---", "---", "---", *["---:"] * 4])
-    for what, first, second in CONTRASTS:
+    for what, first, second in contrasts:
         found = {outcome: contrast(ends[outcome], first, second) for outcome in OUTCOMES}
         if found["seen"] is None:
             continue
@@ -139,12 +141,12 @@ def _shown(found: Interval, digits: int) -> str:
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
-def draw(ladder: Ladder) -> Figure:
+def draw(ladder: Ladder, contrasts: Contrasts) -> Figure:
     """The contrasts' intervals, one line each: black on seen prompts, grey on unseen ones."""
     from matplotlib.figure import Figure
 
     ends = ladder.ends
-    rows = [row for row in CONTRASTS if contrast(ends["seen"], *row[1:]) is not None]
+    rows = [row for row in contrasts if contrast(ends["seen"], *row[1:]) is not None]
     figure = Figure(figsize=(PAGE_WIDTH, 0.8 + 0.42 * len(rows)), layout="constrained")
     axis = figure.subplots()
     for place, (_, first, second) in enumerate(rows):
@@ -164,6 +166,6 @@ def draw(ladder: Ladder) -> Figure:
     return figure
 
 
-def write(ladder: Ladder, path: Path) -> None:
+def write(ladder: Ladder, path: Path, contrasts: Contrasts = CONTRASTS) -> None:
     with plotting():
-        draw(ladder).savefig(path, metadata={"Software": None})
+        draw(ladder, contrasts).savefig(path, metadata={"Software": None})

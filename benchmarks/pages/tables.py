@@ -2,9 +2,9 @@
 
     python -m rfbench_benchmarks.pages.tables
 
-A table stands between ``<!-- headline SUITE MEASURE -->``, ``<!-- baselines SUITE MEASURE -->``,
-``<!-- stability map -->``, ``<!-- ladder cells -->`` or ``<!-- ladder contrasts -->`` and ``<!-- end -->``; a test
-keeps them equal to the records. The pictures of the map and of the ladder are drawn, too.
+A table stands between a line such as ``<!-- headline SUITE MEASURE -->`` or ``<!-- ladder cells -->``, which
+`every_table` names, and ``<!-- end -->``; a test keeps them equal to the records. The pictures of the map, of the
+ladder and of the arena are drawn, too.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pathlib import Path
 from rfbench.report import analyse
 from rfbench.report.frames import suites
 from rfbench.report.render.headline import tables
-from rfbench_benchmarks.pages import ladder, stability_map
+from rfbench_benchmarks.pages import arena, ladder, probes, stability_map, studies, trials
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/results.md", "docs/causes.md")
+PAGES = ("README.md", "docs/results.md", "docs/causes.md", "docs/arena.md")
 RESULTS, BASELINES = "results/reference", "results/studies/baselines"
 SENSITIVITY, LADDER = "results/studies/sensitivity", "results/studies/ladder"
-BLOCK = re.compile(
-    r"(<!-- ((?:headline|baselines) \S+ \S+|stability map|ladder \S+) -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL
-)
+HETEROGENEITY, HORIZON = "results/studies/heterogeneity", "results/studies/horizon"
+TRIALS, ARENA, PROBES = "results/studies/tuning", "results/studies/arena", "results/studies/probe"
+BLOCK = re.compile(r"(<!-- ([^\n]+) -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL)
 
 
 def reference_runs(folder: str = RESULTS) -> list[Path]:
@@ -45,12 +45,18 @@ def headlines(runs: Sequence[Path], place: str = "headline") -> dict[str, str]:
     }
 
 
-def every_table(cells: stability_map.Cells, rungs: ladder.Ladder) -> dict[str, str]:
-    """Every table of the pages, by the name of its place: the headlines of the reference results, map and ladder."""
+def every_table(cells: stability_map.Cells, rungs: ladder.Ladder, contest: ladder.Ladder) -> dict[str, str]:
+    """Every table of the pages, by the name of its place; ``contest``: the arena's runs."""
     return (
         headlines(reference_runs())
         | headlines(reference_runs(BASELINES), "baselines")
+        | headlines(reference_runs(ARENA), "arena")
+        | probes.probe_tables(ROOT / PROBES)
         | {
+            "differences": studies.differences_table(reference_runs(), reference_runs(HETEROGENEITY)),
+            "horizon": studies.horizon_table(reference_runs(HORIZON)),
+            "trials": trials.trials_table(reference_runs(TRIALS)),
+            "arena contrasts": ladder.contrasts_table(contest, arena.CONTRASTS),
             "stability map": stability_map.to_markdown(cells),
             "ladder cells": ladder.cells_table(rungs),
             "ladder contrasts": ladder.contrasts_table(rungs),
@@ -68,7 +74,9 @@ def main() -> None:
     stability_map.write(cells, ROOT / "docs" / "images" / "stability-map.png")
     rungs = ladder.read([*reference_runs(), *reference_runs(LADDER)])
     ladder.write(rungs, ROOT / "docs" / "images" / "ladder.png")
-    found = every_table(cells, rungs)
+    contest = ladder.read(reference_runs(ARENA), arena.SUITE)
+    ladder.write(contest, ROOT / "docs" / "images" / "arena.png", arena.CONTRASTS)
+    found = every_table(cells, rungs, contest)
     for name in PAGES:
         path = ROOT / name
         path.write_text(filled(path.read_text(encoding="utf-8"), found), encoding="utf-8")

@@ -24,11 +24,11 @@ from tests import tiny
 
 
 def make_sd1(folder: Path) -> Path:
-    return tiny.make_pipeline(folder)
+    return tiny.make_pipeline(folder, blocks=tiny.CROSS_ATTENTION)
 
 
 def make_sd2(folder: Path) -> Path:
-    return tiny.make_pipeline(folder, prediction_type="v_prediction")
+    return tiny.make_pipeline(folder, prediction_type="v_prediction", blocks=tiny.CROSS_ATTENTION)
 
 
 def make_xl(folder: Path) -> Path:
@@ -53,7 +53,7 @@ def make_xl(folder: Path) -> Path:
             )
         )
         unet = UNet2DConditionModel(
-            **tiny.UNET,
+            **(tiny.UNET | tiny.CROSS_ATTENTION),
             transformer_layers_per_block=(1, 2),
             cross_attention_dim=16 + 8,
             use_linear_projection=True,

@@ -33,7 +33,9 @@ def make_sd2(folder: Path) -> Path:
 
 def make_xl(folder: Path) -> Path:
     """The tiny 1.x pipeline's VAE, tokenizer and first encoder, with a second encoder and a UNet as XL has them."""
-    base = StableDiffusionPipeline.from_pretrained(tiny.make_pipeline(folder / "base"), safety_checker=None)
+    base = StableDiffusionPipeline.from_pretrained(
+        tiny.make_pipeline(folder / "base", blocks=tiny.CROSS_ATTENTION), safety_checker=None
+    )
     first = base.text_encoder.config
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -79,7 +81,9 @@ def make_sd3(folder: Path, **scheduler: Any) -> Path:
 
     CLIP's tokenizers are in separate files, the second one padded with "!"; ``scheduler`` changes its settings.
     """
-    base = StableDiffusionPipeline.from_pretrained(tiny.make_pipeline(folder / "base"), safety_checker=None)
+    base = StableDiffusionPipeline.from_pretrained(
+        tiny.make_pipeline(folder / "base", blocks=tiny.CROSS_ATTENTION), safety_checker=None
+    )
     vocabulary = ["<pad>", "</s>", "<unk>", "\u2581", *string.ascii_letters, *string.digits, *string.punctuation]
     with torch.random.fork_rng():
         torch.manual_seed(2)

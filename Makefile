@@ -22,10 +22,11 @@ demo: .venv/installed
 test: lint
 	$(PYTEST)
 
-test-all: test test-slow
+test-all: lint  # in one run, whose fixtures the slow ones share; three processes, since many of those wait
+	$(PYTEST) -m "slow or not slow" --numprocesses 3
 
 test-slow: .venv/installed-tests
-	$(PYTEST) -m slow --numprocesses 3  # many of them wait
+	$(PYTEST) -m slow --numprocesses 3
 
 test-slurm: .venv/installed-tests  # those of the slow ones that sweep on a real Slurm
 	$(PYTEST) -m slow tests/slurm

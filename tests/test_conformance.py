@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 SMALLER = {  # than the tables of tiny-shapes, which are for 128 images an epoch
     "dpok": ["updates_per_epoch=2", "batch_size=16", "value_updates_per_epoch=4", "value_batch_size=64"],
-    "rwr": ["passes=5", "batch_size=16"],
+    "rwr": ["passes=2", "batch_size=16"],
 }
 
 

@@ -18,13 +18,15 @@ from tests.documented import PAGES, ROOT, in_blocks, in_sentences, outside_block
 PLACEHOLDERS = {"SUITE": "tiny-shapes", "A": "prdp", "N": "2", "RUN": "results/tiny-shapes/prdp/seed-0"}
 # No longer than it must be to have trained once; a study tells what it would run.
 SHORTER = {
-    "run": [
-        *("--set", "epochs=1"),
-        *("--set", "budget.reward_queries_per_epoch=32"),
-        *("--set", "evaluation.sets.seen.num_prompts=2"),
-    ],
+    "run": ["epochs=1", "budget.reward_queries_per_epoch=16", "evaluation.sets.seen.num_prompts=2"],
     "sweep": ["--dry-run", "--out", "swept"],
     "tune": ["--dry-run"],
+}
+ON_SHAPES = ["evaluation.sets.unseen.num_prompts=2", "sampler.num_steps=4"]  # of a run, beside those
+OF_ALGORITHMS = {
+    "dpok": ["batch_size=16", "updates_per_epoch=2", "value_updates_per_epoch=2"],
+    "rwr": ["passes=2"],
+    "rwr-uniform": ["passes=2"],
 }
 LEAST = {  # commands in the blocks of a page: none of them is passed over
     "README.md": 12,
@@ -65,6 +67,15 @@ def script(arguments: list[str]) -> str:
     assert found, arguments
     assert found.origin, arguments
     return Path(found.origin).read_text(encoding="utf-8")
+
+
+def shorter_run(arguments: list[str]) -> list[str]:
+    """The settings of a run that make it short; what the page sets is left as it is shown, but for the epochs."""
+    on_shapes, label = any("-shapes" in word for word in arguments), arguments[1]
+    own = [f"algorithms.{label}.config.{setting}" for setting in OF_ALGORITHMS.get(label, ())]
+    settings = [*SHORTER["run"], *(ON_SHAPES + own if on_shapes else ())]
+    shown = {word.partition("=")[0] for word in arguments} - {"epochs"}
+    return [setting for setting in settings if setting.partition("=")[0] not in shown]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -145,7 +156,7 @@ def test_every_command_on_the_embedded_worlds_runs(
             subprocess.run([sys.executable, "-m", "rfbench", *arguments], check=True)
             continue
         shorter = SHORTER.get(arguments[0], [])
-        if arguments[0] == "run" and any("-shapes" in word for word in arguments):
-            shorter = [*shorter, "--set", "evaluation.sets.unseen.num_prompts=2"]
+        if arguments[0] == "run":
+            shorter = [part for setting in shorter_run(arguments) for part in ("--set", setting)]
         code = exit_code([*arguments, *shorter])
         assert code == 0, (arguments, said(capsys))

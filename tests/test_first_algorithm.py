@@ -16,9 +16,9 @@ from rfbench.testing import CHECKS
 PAGE = Path(__file__).parent.parent / "docs" / "first-algorithm.md"
 
 
-@pytest.fixture
-def loop(tmp_path: Path) -> Path:
-    file = tmp_path / "loop.py"
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("plugin") / "loop.py"
     file.write_text("\n\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)))
     return file
 
@@ -45,8 +45,15 @@ def test_its_baseline_is_the_mean_of_the_others(loop: Path) -> None:
     assert others.tolist() == [4.0, 3.5, 1.5, 5.0, 3.0]
 
 
+@pytest.fixture(scope="module")
+def algorithm(loop: Path) -> type:
+    """Its class, one for all checks."""
+    registry.add_file(loop)
+    return registry.find("algorithms", "loop")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
-def test_conformance(check, loop: Path, tmp_path: Path) -> None:
-    registry.add_file(loop)
+def test_conformance(check, algorithm: type, tmp_path: Path) -> None:
+    registry.register("algorithms", "loop", algorithm)
     check("loop", tmp_path)

@@ -60,7 +60,8 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SMALL = ("epochs=1", "budget.reward_queries_per_epoch=8", "evaluation.sets.seen.num_prompts=2",
-         "evaluation.sets.unseen.num_prompts=2", "compute.device=cpu")  # fmt: skip
+         "evaluation.sets.unseen.num_prompts=2", "sampler.num_steps=3", "sampler.skip_last_steps=1",
+         "compute.device=cpu")  # fmt: skip
 SMALLER = [part for setting in SMALL for part in ("--set", setting)]
 
 

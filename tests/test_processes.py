@@ -1,7 +1,7 @@
 """One, two and three processes give the same samples and rewards, and the same weights to float tolerance.
 
-Most of them are forked from one that has imported everything: what torchrun sets is set for them. One test starts
-torchrun itself.
+Most of them are forked from one that has imported everything: what torchrun sets is set for them. One test, and the
+one of two nodes, start torchrun itself.
 """
 
 from __future__ import annotations
@@ -141,6 +141,6 @@ def test_torchrun_ends_a_run_whose_process_died_and_goes_on_with_it(suite_file: 
     killed = torchrun(2, str(poison), *arguments(suite_file, tmp_path))
     assert killed.returncode != 0
     assert "SIGKILL" in killed.stderr
-    resumed = torchrun(2, "-m", "rfbench", *arguments(suite_file, tmp_path, "--resume"))
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = together(2, arguments(suite_file, tmp_path, "--resume"), tmp_path / "logs")
+    assert resumed.codes == [0, 0], resumed.errors
     assert json.loads((tmp_path / "mine" / "prdp" / "seed-0" / "run.json").read_text())["processes"] == 2

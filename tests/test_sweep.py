@@ -37,11 +37,13 @@ class Broken(Algorithm):
 
 @pytest.mark.slow
 def test_a_failed_run_does_not_stop_the_others_and_a_second_sweep_does_only_what_is_left(
-    suite_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plugin = tmp_path / "broken.py"
     plugin.write_text(BROKEN)
-    command = ["sweep", "broken", "rwr", "--suite", str(suite_file), "--seeds", "3", "--out", str(tmp_path / "out")]
+    command = ["sweep", "broken", "rwr", "--suite", "optimum-gaussian", "--seeds", "3", "--out", str(tmp_path / "out")]
+    for setting in ("name=mine", "epochs=2", "algorithms.broken.images_per_prompt=16"):
+        command += ["--set", setting]
     command += ["--plugin", str(plugin), "--jobs", "2"]
 
     assert exit_code(command) == 1

@@ -11,14 +11,16 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rfbench.core.meter import Meter
 from rfbench.errors import InputError
-from rfbench.planning.plan import make_outline, make_plan
+from rfbench.planning.plan import Plan, make_outline, make_plan
 from rfbench.records.format import EpochRecord, EvaluationRecord
-from rfbench.running.folder import RunFolder
+from rfbench.running.folder import RunFolder, run_path
 from rfbench.running.progress import Progress
 from rfbench.running.resume import check_repeatable
 from rfbench.running.trainer import train
@@ -83,14 +85,16 @@ def verify(path: Path, epochs: int, progress: Progress, overrides: Sequence[str]
     check_repeatable(record, make_outline(suite, record.variant, record.seed).planned(record.processes), path)
     compute = suite.compute.model_copy(update={"export": False, "trackers": TrackerSettings()})
     short = suite.model_copy(update={"epochs": epochs, "compute": compute})
+    metrics, evals = metrics[:epochs], [line for line in evals if line.epoch <= epochs]
+    evaluated = {line.epoch for line in evals}
     with tempfile.TemporaryDirectory(prefix="rfbench-verify-") as root:
-        repeated = RunFolder(train(make_plan(short, record.variant, record.seed), Path(root), progress), writer=False)
+        plan = make_plan(short, record.variant, record.seed)
+        with suppress(_Enough):  # an evaluation that the record has not is not made, though a run ends with one
+            train(plan, Path(root), progress if epochs in evaluated else _Until(epochs, progress))
+        repeated = RunFolder(run_path(Path(root), short.name, plan.label, plan.seed), writer=False)
         made = repeated.require_run().model_copy(update={"suite": record.suite, "processes": record.processes})
         check_repeatable(record, made, path)  # a reward tells its version once it is loaded
         found_metrics, found_evals = repeated.read("metrics"), repeated.read("evals")
-    metrics, evals = metrics[:epochs], [line for line in evals if line.epoch <= epochs]
-    evaluated = {line.epoch for line in evals}
-    found_evals = [line for line in found_evals if line.epoch in evaluated]  # not the last epoch's, made for the end
     pairs = list(_numbers(metrics, evals, found_metrics, found_evals))
     return Verification(
         epochs,
@@ -98,6 +102,31 @@ def verify(path: Path, epochs: int, progress: Progress, overrides: Sequence[str]
         sum(stored != found for stored, found in pairs),
         deviations(curves_of(metrics, evals), curves_of(found_metrics, found_evals), _training_rewards(evals)),
     )
+
+
+class _Enough(KeyboardInterrupt):
+    """Ends a run whose rest nobody needs."""
+
+
+class _Until(Progress):
+    """Shows a run, and ends it after an epoch's record."""
+
+    def __init__(self, last: int, progress: Progress) -> None:
+        self._last, self._progress = last, progress
+
+    def running(self, plan: Plan, meter: Meter, epoch: int, folder: Path) -> AbstractContextManager[None]:
+        return self._progress.running(plan, meter, epoch, folder)
+
+    def note(self, message: str) -> None:
+        self._progress.note(message)
+
+    def on_evaluation(self, records: Sequence[EvaluationRecord]) -> None:
+        self._progress.on_evaluation(records)
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        self._progress.on_epoch(record)
+        if record.epoch == self._last:
+            raise _Enough
 
 
 def curves_of(metrics: Iterable[EpochRecord], evals: Iterable[EvaluationRecord]) -> Curves:

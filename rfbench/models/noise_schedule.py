@@ -7,6 +7,7 @@ what changes a step of DDPM or DDIM.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from rfbench.core.noising.diffusion import SPACINGS, Diffusion
@@ -115,7 +116,9 @@ def read(file: dict[str, Any]) -> Diffusion:
     """The process of a file that was corrected and checked."""
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler.from_config(file)
+    # from_config gives the same, after importing every scheduler that could read the file, and scipy for one of them
+    known = inspect.signature(DDIMScheduler).parameters
+    scheduler: Any = DDIMScheduler(**{key: value for key, value in file.items() if key in known})
     return Diffusion(
         scheduler.alphas_cumprod,
         scheduler.config.prediction_type,

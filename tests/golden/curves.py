@@ -33,6 +33,7 @@ OVERRIDES = (
     "evaluation.every=2",
     "evaluation.sets.seen.num_prompts=8",
     "evaluation.sets.unseen.num_prompts=8",
+    "algorithms.dpok.config.batch_size=32",
     "algorithms.dpok.config.value_updates_per_epoch=2",
     "compute.device=cpu",
 )

@@ -24,16 +24,18 @@ from tests import tiny
 
 
 def make_sd1(folder: Path) -> Path:
-    return tiny.make_pipeline(folder)
+    return tiny.make_pipeline(folder, blocks=tiny.CROSS_ATTENTION)
 
 
 def make_sd2(folder: Path) -> Path:
-    return tiny.make_pipeline(folder, prediction_type="v_prediction")
+    return tiny.make_pipeline(folder, prediction_type="v_prediction", blocks=tiny.CROSS_ATTENTION)
 
 
 def make_xl(folder: Path) -> Path:
     """The tiny 1.x pipeline's VAE, tokenizer and first encoder, with a second encoder and a UNet as XL has them."""
-    base = StableDiffusionPipeline.from_pretrained(tiny.make_pipeline(folder / "base"), safety_checker=None)
+    base = StableDiffusionPipeline.from_pretrained(
+        tiny.make_pipeline(folder / "base", blocks=tiny.CROSS_ATTENTION), safety_checker=None
+    )
     first = base.text_encoder.config
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -53,7 +55,7 @@ def make_xl(folder: Path) -> Path:
             )
         )
         unet = UNet2DConditionModel(
-            **tiny.UNET,
+            **(tiny.UNET | tiny.CROSS_ATTENTION),
             transformer_layers_per_block=(1, 2),
             cross_attention_dim=16 + 8,
             use_linear_projection=True,
@@ -79,7 +81,9 @@ def make_sd3(folder: Path, **scheduler: Any) -> Path:
 
     CLIP's tokenizers are in separate files, the second one padded with "!"; ``scheduler`` changes its settings.
     """
-    base = StableDiffusionPipeline.from_pretrained(tiny.make_pipeline(folder / "base"), safety_checker=None)
+    base = StableDiffusionPipeline.from_pretrained(
+        tiny.make_pipeline(folder / "base", blocks=tiny.CROSS_ATTENTION), safety_checker=None
+    )
     vocabulary = ["<pad>", "</s>", "<unk>", "\u2581", *string.ascii_letters, *string.digits, *string.punctuation]
     with torch.random.fork_rng():
         torch.manual_seed(2)

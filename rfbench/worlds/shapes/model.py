@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from rfbench.core.conditioning import Condition
 from rfbench.core.model import Reading
+from rfbench.core.noising.diffusion import Diffusion
 from rfbench.core.noising.flow import AsFlow, Flow
 from rfbench.core.noising.process import Process
 from rfbench.hub.sources import Source
@@ -51,7 +54,7 @@ class ShapesModel(StableDiffusion):
 
     @classmethod
     def read_process(cls, config: Any) -> Process:
-        diffusion = noise_schedule.read(pipeline_folder.read(weights.PIPELINE, weights=False).scheduler)
+        diffusion = _diffusion(weights.PIPELINE)
         return AsFlow(diffusion) if config.process == "converted" else diffusion
 
     @classmethod
@@ -66,6 +69,11 @@ class ShapesModel(StableDiffusion):
     def sources(cls, config: Settings) -> list[Source]:
         """None to fetch: its files ship with rfbench."""
         return []
+
+
+@cache  # every plan of a sweep asks for it
+def _diffusion(folder: Path) -> Diffusion:
+    return noise_schedule.read(pipeline_folder.read(folder, weights=False).scheduler)
 
 
 class ShapesFlow(ShapesModel):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import overload
 
 import numpy as np
@@ -33,6 +33,7 @@ _SINGLE_RADIX = (len(SIZES), len(COLOURS), len(SHAPES), len(POSITIONS), len(COLO
 _PAIR_RADIX = (
     len(COLOURS), len(SHAPES), len(RELATIONS), len(COLOURS) - 1, len(SHAPES), len(COLOURS) - 2, len(PATTERNS),
 )  # fmt: skip
+_SINGLE_GROUNDS, _PAIR_GROUNDS = int(np.prod(_SINGLE_RADIX[-2:])), int(np.prod(_PAIR_RADIX[-2:]))  # per foreground
 NUM_SINGLES = int(np.prod(_SINGLE_RADIX))
 NUM_PAIRS = int(np.prod(_PAIR_RADIX))
 NUM_PROMPTS = NUM_SINGLES + NUM_PAIRS
@@ -129,8 +130,7 @@ def parse(prompt: str) -> Scene:
 
 def scene_at(index: int) -> Scene:
     """The scene of an index in [0, NUM_PROMPTS)."""
-    if not 0 <= index < NUM_PROMPTS:
-        raise IndexError(f"prompt index {index} is outside [0, {NUM_PROMPTS})")
+    _require_index(index)
     if index < NUM_SINGLES:
         size, colour, shape, position, background, pattern = _digits(index, _SINGLE_RADIX)
         return Single(
@@ -155,9 +155,33 @@ def scene_at(index: int) -> Scene:
     )
 
 
+def _require_index(index: int) -> None:
+    if not 0 <= index < NUM_PROMPTS:
+        raise IndexError(f"prompt index {index} is outside [0, {NUM_PROMPTS})")
+
+
 def prompt_at(index: int) -> str:
     """The sentence of an index in [0, NUM_PROMPTS)."""
-    return scene_at(index).prompt
+    _require_index(index)
+    first, grounds = (0, _SINGLE_GROUNDS) if index < NUM_SINGLES else (NUM_SINGLES, _PAIR_GROUNDS)
+    place = (index - first) % grounds
+    beginning, endings = _block(index - place)
+    return beginning + endings[place]
+
+
+@lru_cache(maxsize=64)  # whoever goes through many sentences meets those of one foreground together
+def _block(index: int) -> tuple[str, tuple[str, ...]]:
+    """How the sentences of the foreground that begins at ``index`` begin, and how each of them ends."""
+    scene = scene_at(index)
+    endings = _endings(*scene.colours[:-1])
+    return scene.prompt.removesuffix(endings[0]), endings
+
+
+@cache
+def _endings(*taken: str) -> tuple[str, ...]:
+    """The backgrounds, of colours that are not taken."""
+    colours = _colours_but(*taken)
+    return tuple(f"a{_n(colour)} {colour} {pattern} background" for colour in colours for pattern in PATTERNS)
 
 
 def index_of(scene: Scene) -> int:

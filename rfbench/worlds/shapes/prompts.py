@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
@@ -32,3 +33,6 @@ class ShapesPrompts(PromptSet):
 
     def __getitem__(self, index: int) -> str:
         return self._prompts[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._prompts)

@@ -19,7 +19,7 @@ PLACEHOLDERS = {"SUITE": "tiny-shapes", "A": "prdp", "N": "2", "RUN": "results/t
 # No longer than it must be to have trained once; a study tells what it would run.
 SHORTER = {
     "run": ["epochs=1", "budget.reward_queries_per_epoch=16", "evaluation.sets.seen.num_prompts=2"],
-    "sweep": ["--dry-run", "--out", "swept", "--set", "compute.chunk_size=8"],  # the network call that it times is small
+    "sweep": ["--dry-run", "--out", "swept", "--set", "compute.chunk_size=8"],  # which times the network
     "tune": ["--dry-run"],
 }
 ON_SHAPES = ["evaluation.sets.unseen.num_prompts=2", "sampler.num_steps=4"]  # of a run, beside those

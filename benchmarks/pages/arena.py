@@ -12,7 +12,7 @@ CONTRASTS = (
     ("AWM: a lagged policy, to sample and to compare", "awm", "awm-lag"),
     ("AWM: noise levels weighted as by NFT", "awm", "awm-normalised"),
     ("AWM: noise levels weighted by the velocity", "awm", "awm-velocity"),
-    ("AWM: two noise levels for eight", "awm", "awm-draws-2"),
+    ("AWM: two noise levels for six", "awm", "awm-draws-2"),
     ("AWM: no KL term", "awm", "awm-no-kl"),
-    ("AWM: a thousandfold KL term", "awm", "awm-kl-0_1"),
+    ("AWM: a hundredfold KL term", "awm", "awm-kl-0_1"),
 )

@@ -58,7 +58,9 @@ CONTRASTS = (
     ("twice the rate, at one update", "prdp-k1", "prdp-k1-rate-x2"),
     ("a second update for twice the rate", "prdp-k1-rate-x2", "prdp"),
     ("a second pass of one step", "ddpo-group-1-step", "ddpo-group-2-passes"),
+    ("two passes of one step for one of four", "ddpo-group", "ddpo-group-2-passes"),
     ("a second pass of four steps", "ddpo", "ddpo-2-passes"),
+    ("a second update without a clip", "prdp-k1", "prdp-no-clip"),
     ("all that is left: loss, KL term, no std, clip", "ddpo-group-2-passes", "prdp"),
 )
 OUTCOMES = ("seen", "unseen", "KL")

@@ -329,14 +329,19 @@ def _markdown(result: dict[str, Any]) -> str:
     for row in result["estimators"]:
         numbers = [number for c in COORDINATES for number in _numbers(row[c])]
         lines.append([row["estimator"], str(row["images_per_prompt"]), row["reference"], *numbers, str(row["batches"])])
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n" + references_text(result) + "\n"
+
+
+def references_text(result: dict[str, Any]) -> str:
+    """A paragraph on each reference: its norm, and how far its two halves agree."""
+    texts = []
     for name, reference in result["reference"].items():
         halves = reference["cosine_of_halves"]
-        table += (
-            f"\nReference, {name}: norm {reference['norm']:.3g}; cosine of its two halves {halves['plain']:.4f}, in "
-            f"Adam's coordinates {halves['adam']:.4f}.\n"
+        texts.append(
+            f"Reference, {name}: norm {reference['norm']:.2g}; its two halves have a cosine of {halves['adam']:.3f} in "
+            f"Adam's coordinates, {halves['plain']:.3f} in plain ones."
         )
-    return table
+    return "\n\n".join(texts)
 
 
 def _numbers(summary: dict[str, float]) -> tuple[str, str]:

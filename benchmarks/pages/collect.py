@@ -47,11 +47,8 @@ def collect(swept: Path, results: Path) -> list[Path]:
         shutil.rmtree(folder / "samples", ignore_errors=True)
         if results.parent.name == STUDIES:
             _pack(folder)
-            written.append(folder)
-            continue
-        for picture in _kept_samples(run, run_file.parent / "samples"):
-            (folder / "samples").mkdir(exist_ok=True)
-            shutil.copyfile(picture, folder / "samples" / picture.name)
+        else:
+            _copy_samples(run, run_file.parent / "samples", folder / "samples")
         if (run.suite["name"], run.variant, run.seed) in WITH_WEIGHTS:
             _halve(source.weights, target.weights)
         written.append(folder)
@@ -64,6 +61,12 @@ def _pack(folder: Path) -> None:
         plain = folder / f"{name}.jsonl"
         write_atomically(packed(plain), gzip.compress(read_packed(plain), mtime=0))
         remove(plain)
+
+
+def _copy_samples(run: RunRecord, samples: Path, target: Path) -> None:
+    for picture in _kept_samples(run, samples):
+        target.mkdir(exist_ok=True)
+        shutil.copyfile(picture, target / picture.name)
 
 
 def _kept_samples(run: RunRecord, samples: Path) -> list[Path]:

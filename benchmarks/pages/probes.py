@@ -10,6 +10,7 @@ import numpy as np
 
 from rfbench.report.analysis.intervals import Interval, mean
 from rfbench.report.render.tables import markdown_row
+from rfbench_benchmarks.gradient_probe import references_text
 
 BATCH, REMOVED = "batch mean", "base model's means removed, batch mean"
 GROUP, STD, PRDP = "group mean", "group mean and std", "PRDP's coefficients"
@@ -38,14 +39,7 @@ def _estimators(result: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         name, size = estimator["estimator"], estimator["images_per_prompt"]
         cells = [_interval([list(_of(rows, name, size, c).values())]) for c in ("adam", "plain")]
         lines.append([name, str(size), *cells])
-    table = "\n".join(map(markdown_row, lines))
-    for name, reference in result["reference"].items():
-        halves = reference["cosine_of_halves"]
-        table += (
-            f"\n\nReference, {name}: norm {1e3 * reference['norm']:.1f}e-3; its two halves have a cosine of "
-            f"{halves['adam']:.3f} in Adam's coordinates, {halves['plain']:.3f} in plain ones."
-        )
-    return table
+    return "\n".join([*map(markdown_row, lines), "", references_text(result)])
 
 
 def _pairs(rows: list[dict[str, Any]]) -> str:

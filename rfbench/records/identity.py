@@ -27,7 +27,6 @@ from pydantic.fields import FieldInfo
 from rfbench.records.format import PluginRecord, RewardRecord
 from rfbench.suite.suite import Suite
 
-DECIDING = ("suite", "variant", "plugins", "inputs", "rewards", "processes")  # all of `Experiment`
 Purpose = Literal["resume", "pool", "compare"]
 Level = Literal["experiment", "variant", "resume", "free"]
 DECIDES: dict[Purpose, tuple[Level, ...]] = {
@@ -52,6 +51,9 @@ class Experiment(Protocol):
     def rewards(self) -> dict[str, RewardRecord] | None: ...
     @property
     def processes(self) -> int: ...
+
+
+COMPARED = tuple(name for name, member in vars(Experiment).items() if isinstance(member, property))
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Value(NamedTuple):
 
 def differences(first: Experiment, second: Experiment, purpose: Purpose) -> list[Difference]:
     """The fields that must agree for ``purpose`` and do not, in the order of the suite."""
-    if all(getattr(first, name) == getattr(second, name) for name in DECIDING):
+    if all(getattr(first, name) == getattr(second, name) for name in COMPARED):
         return []
     a, b = _identity(first), _identity(second)
     if first.rewards is None or second.rewards is None:  # not recorded: nothing to disagree on

@@ -24,9 +24,8 @@ from rfbench.errors import InputError, did_you_mean
 from rfbench.suite.suite import Sampler
 
 KeptAndSigma = tuple[Tensor, Tensor]
-LARGEST_NOISE_LEVEL = (
-    2.0  # published: up to 1.5; far beyond it, an Euler step of usual length subtracts more noise than there is
-)
+# Published: up to 1.5. Far beyond it, an Euler step of usual length subtracts more noise than there is.
+LARGEST_NOISE_LEVEL = 2.0
 SAME_AS_ONE = 1e-6  # shares of noise this near to 1 are pure noise
 
 

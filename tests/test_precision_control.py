@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
+from rfbench.core.learner import Chunk
 from rfbench.errors import InputError
 from rfbench.plugins import registry
 from rfbench.running.assembly import Run
 from rfbench.suite.suite import Suite
 from rfbench_benchmarks.precision import fixed_policy, recomputed
+from rfbench_benchmarks.precision.emulated import Emulated
 from rfbench_benchmarks.precision.measure import outcomes
 from rfbench_benchmarks.precision.rounding import rounded
 from rfbench_benchmarks.precision.second_step import second_step
@@ -71,18 +74,45 @@ def test_in_bf16_rounding_alone_is_clipped(suite: Suite) -> None:
         assert run.algorithm.largest_start_error is None  # and so the run goes on
 
 
-def test_a_rounded_policy_is_the_one_of_that_precision(suite: Suite) -> None:
-    """Bit for bit, with gradient; and afterwards it is as it was."""
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_rounded_policy_errs_as_one_of_that_precision(suite: Suite, precision: str) -> None:
+    """As much as under autocast, in log-probs and gradient; other kernels round otherwise. Then it is as it was."""
     run = tiny.make_run(tiny.plan(with_precision(suite, "fp32")))
-    low = tiny.make_run(tiny.plan(with_precision(suite, "bf16")))
-    rollout = run.rollout(0)
-    chunk = next(run.learner.chunks(rollout))
-    exact = run.learner.log_probs(chunk)
-    with rounded(run.policy, "bf16"):
-        assert torch.equal(run.learner.log_probs(chunk), low.learner.log_probs(chunk))
-    with rounded(run.policy, "bf16", last_layer_in_fp32=True):
-        assert not torch.equal(run.learner.log_probs(chunk), low.learner.log_probs(chunk))
-    assert torch.equal(run.learner.log_probs(chunk), exact)
+    low = tiny.make_run(tiny.plan(with_precision(suite, precision)))
+    chunk = next(run.learner.chunks(run.rollout(0)))
+    exact = log_probs_and_gradient(run, chunk)
+    native = log_probs_and_gradient(low, chunk)
+    with rounded(run.policy, precision):
+        emulated = log_probs_and_gradient(run, chunk)
+    with rounded(run.policy, precision, last_layer_in_fp32=True):
+        with_last = log_probs_and_gradient(run, chunk)
+    for of_exact, of_native, of_emulated, of_last in zip(exact, native, emulated, with_last, strict=True):
+        ratio = (of_emulated - of_exact).norm() / (of_native - of_exact).norm()
+        assert 0.5 < ratio < 2
+        assert not torch.equal(of_last, of_emulated)
+    assert all(map(torch.equal, log_probs_and_gradient(run, chunk), exact))
+
+
+def log_probs_and_gradient(run: Run, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
+    log_probs = run.learner.log_probs(chunk)
+    gradients = torch.autograd.grad(1e3 * log_probs.sum(), list(run.policy.trainable().values()))
+    return log_probs.detach(), torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def test_emulation_rounds_what_a_gpus_autocast_rounds() -> None:
+    """Layers in the dtype, norms and softmax in fp32, the rest in what it is given; weights' gradients are rounded."""
+    hidden, weight = torch.randn(2, 4, 3, 3), torch.randn(4, 4, 1, 1, requires_grad=True)
+    with Emulated(torch.bfloat16):
+        product = F.conv2d(hidden, weight)
+        assert (product.dtype, F.group_norm(product, 2).dtype) == (torch.bfloat16, torch.float32)
+        assert (product.softmax(1).dtype, F.silu(product).dtype) == (torch.float32, torch.bfloat16)
+        assert (product + hidden).dtype == torch.float32
+        assert F.scaled_dot_product_attention(product, product, product).dtype == torch.bfloat16
+    exact = F.conv2d(hidden.bfloat16().float(), weight.bfloat16().float())
+    assert torch.equal(product, exact.bfloat16())
+    (gradient,) = torch.autograd.grad(product.float().square().sum(), weight)
+    assert torch.equal(gradient, gradient.bfloat16().float())
+    assert F.conv2d(hidden, weight).dtype == torch.float32
 
 
 @pytest.mark.slow

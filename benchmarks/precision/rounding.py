@@ -1,4 +1,7 @@
-"""The denoiser as it computes in a lower precision, with its last layer in fp32 if asked, over one set of weights."""
+"""The denoiser as it computes in a lower precision, with its last layer in fp32 if asked, over one set of weights.
+
+On a GPU that is its autocast, as of ``compute.precision``; on a CPU the GPU's is emulated.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from torch import nn
 
 from rfbench.core.policy import COMPUTE_DTYPES, Policy
 from rfbench.errors import InputError
+from rfbench_benchmarks.precision.emulated import Emulated
 
 LAST_LAYER = "conv_out"
 
 
 @contextmanager
 def rounded(policy: Policy, precision: str, *, last_layer_in_fp32: bool = False) -> Iterator[None]:
-    """A policy made in fp32, and its reference, compute as those of ``compute.precision=precision`` inside of it."""
+    """A policy made in fp32, and its reference, compute as a GPU's of ``compute.precision=precision`` inside of it."""
     dtype = COMPUTE_DTYPES[precision]
     changed: list[nn.Module] = []
     for network in filter(None, (policy.denoiser, policy.frozen_copy)):
@@ -26,7 +30,7 @@ def rounded(policy: Policy, precision: str, *, last_layer_in_fp32: bool = False)
             last.forward = _in_fp32(last.forward)  # type: ignore[method-assign]
             changed.append(last)
         if dtype != torch.float32:
-            network.forward = _autocast_to(dtype, network.forward)  # type: ignore[method-assign]
+            network.forward = _in_dtype(dtype, network.forward)  # type: ignore[method-assign]
             changed.append(network)
     try:
         yield
@@ -46,9 +50,10 @@ def last_layer(network: nn.Module) -> nn.Module:
     return layer
 
 
-def _autocast_to(dtype: torch.dtype, forward: Callable[..., Any]) -> Callable[..., Any]:
+def _in_dtype(dtype: torch.dtype, forward: Callable[..., Any]) -> Callable[..., Any]:
     def inside(latents: torch.Tensor, *arguments: Any, **options: Any) -> Any:
-        with torch.autocast(latents.device.type, dtype=dtype):
+        device = latents.device.type
+        with Emulated(dtype) if device == "cpu" else torch.autocast(device, dtype=dtype):
             return forward(latents, *arguments, **options)
 
     return inside
@@ -56,7 +61,7 @@ def _autocast_to(dtype: torch.dtype, forward: Callable[..., Any]) -> Callable[..
 
 def _in_fp32(forward: Callable[..., Any]) -> Callable[..., Any]:
     def outside(hidden: torch.Tensor) -> Any:
-        with torch.autocast(hidden.device.type, enabled=False):
+        with torch._C.DisableTorchFunction(), torch.autocast(hidden.device.type, enabled=False):
             return forward(hidden.float())
 
     return outside

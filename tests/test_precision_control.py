@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+from torch.nn import functional
 
 from rfbench.core.learner import Chunk
 from rfbench.errors import InputError
@@ -103,16 +103,16 @@ def test_emulation_rounds_what_a_gpus_autocast_rounds() -> None:
     """Layers in the dtype, norms and softmax in fp32, the rest in what it is given; weights' gradients are rounded."""
     hidden, weight = torch.randn(2, 4, 3, 3), torch.randn(4, 4, 1, 1, requires_grad=True)
     with Emulated(torch.bfloat16):
-        product = F.conv2d(hidden, weight)
-        assert (product.dtype, F.group_norm(product, 2).dtype) == (torch.bfloat16, torch.float32)
-        assert (product.softmax(1).dtype, F.silu(product).dtype) == (torch.float32, torch.bfloat16)
+        product = functional.conv2d(hidden, weight)
+        assert (product.dtype, functional.group_norm(product, 2).dtype) == (torch.bfloat16, torch.float32)
+        assert (product.softmax(1).dtype, functional.silu(product).dtype) == (torch.float32, torch.bfloat16)
         assert (product + hidden).dtype == torch.float32
-        assert F.scaled_dot_product_attention(product, product, product).dtype == torch.bfloat16
-    exact = F.conv2d(hidden.bfloat16().float(), weight.bfloat16().float())
+        assert functional.scaled_dot_product_attention(product, product, product).dtype == torch.bfloat16
+    exact = functional.conv2d(hidden.bfloat16().float(), weight.bfloat16().float())
     assert torch.equal(product, exact.bfloat16())
     (gradient,) = torch.autograd.grad(product.float().square().sum(), weight)
     assert torch.equal(gradient, gradient.bfloat16().float())
-    assert F.conv2d(hidden, weight).dtype == torch.float32
+    assert functional.conv2d(hidden, weight).dtype == torch.float32
 
 
 @pytest.mark.slow

@@ -13,21 +13,29 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 IN_DTYPE = {
     torch.conv2d,
-    F.linear,
-    F.scaled_dot_product_attention,
+    functional.linear,
+    functional.scaled_dot_product_attention,
     torch.matmul,
     Tensor.matmul,
     Tensor.__matmul__,
     torch.bmm,
     torch.baddbmm,
 }
-IN_FP32 = {F.group_norm, torch.group_norm, F.layer_norm, torch.layer_norm, F.softmax, torch.softmax, Tensor.softmax}
+IN_FP32 = {
+    functional.group_norm,
+    torch.group_norm,
+    functional.layer_norm,
+    torch.layer_norm,
+    functional.softmax,
+    torch.softmax,
+    Tensor.softmax,
+}
 
 
 class Emulated(TorchFunctionMode):

@@ -17,10 +17,10 @@ from pathlib import Path
 from rfbench.report import analyse
 from rfbench.report.frames import suites
 from rfbench.report.render.headline import tables
-from rfbench_benchmarks.pages import arena, ladder, probes, stability_map, studies, trials
+from rfbench_benchmarks.pages import arena, flow, ladder, probes, stability_map, studies, trials
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/results.md", "docs/causes.md", "docs/arena.md")
+PAGES = ("README.md", "docs/results.md", "docs/causes.md", "docs/arena.md", "docs/processes.md")
 RESULTS, BASELINES = "results/reference", "results/studies/baselines"
 SENSITIVITY, LADDER = "results/studies/sensitivity", "results/studies/ladder"
 HETEROGENEITY, HORIZON = "results/studies/heterogeneity", "results/studies/horizon"
@@ -56,6 +56,7 @@ def every_table(cells: stability_map.Cells, rungs: ladder.Ladder, contest: ladde
             "differences": studies.differences_table(reference_runs(), reference_runs(HETEROGENEITY)),
             "horizon": studies.horizon_table(reference_runs(HORIZON)),
             "trials": trials.trials_table(reference_runs(TRIALS)),
+            "flow": flow.flow_table(reference_runs(ARENA)),
             "arena contrasts": ladder.contrasts_table(contest, arena.CONTRASTS),
             "stability map": stability_map.to_markdown(cells),
             "ladder cells": ladder.cells_table(rungs),

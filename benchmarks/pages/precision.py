@@ -1,0 +1,64 @@
+"""PRDP with recomputed log-probs, with its clip and without, in fp32 and bf16; the protocol is in benchmarks/README.md.
+
+A cell is a suite, `precision-fp32` or `precision-bf16`, and a variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from rfbench.report.render.tables import markdown_row
+from rfbench.running.folder import RunFolder
+from rfbench_benchmarks.pages import ladder
+
+CELLS = {
+    "fp32": ("precision-fp32", "prdp-recomputed"),
+    "fp32-no-clip": ("precision-fp32", "prdp-recomputed-no-clip"),
+    "bf16": ("precision-bf16", "prdp-recomputed"),
+    "bf16-no-clip": ("precision-bf16", "prdp-recomputed-no-clip"),
+}
+CONTRASTS = (
+    ("the clip, in bf16", "bf16-no-clip", "bf16"),
+    ("the clip, in fp32", "fp32-no-clip", "fp32"),
+    ("bf16 for fp32, with the clip", "fp32", "bf16"),
+    ("bf16 for fp32, without", "fp32-no-clip", "bf16-no-clip"),
+)
+ROUNDING = ("start error", "log-ratios clipped", "pairs clipped")
+ENDS = ("seeds", "gain, seen", "gain, unseen", "KL, nats", "largest drop")
+
+
+def read(runs: Sequence[Path]) -> ladder.Ladder:
+    """The runs of both suites as one ladder, whose cells are those of `CELLS`."""
+    found = {suite: ladder.read(runs, suite) for suite in sorted({suite for suite, _ in CELLS.values()})}
+    ends = {
+        outcome: {cell: found[suite].ends[outcome].get(variant, {}) for cell, (suite, variant) in CELLS.items()}
+        for outcome in ladder.OUTCOMES
+    }
+    lows = [
+        found[suite].lows.filter(variant=variant).with_columns(variant=pl.lit(cell))
+        for cell, (suite, variant) in CELLS.items()
+    ]
+    return ladder.Ladder(ends, pl.concat(lows))
+
+
+def cells_table(runs: Sequence[Path]) -> str:
+    """A row for each cell: what rounding did, means over epochs and seeds, and what came of it."""
+    found = read(runs)
+    drops = dict(found.lows.select("variant", "drawdown").iter_rows())
+    lines = [["cell", *ROUNDING, *ENDS], ["---", *["---:"] * (len(ROUNDING) + len(ENDS))]]
+    for cell, place in CELLS.items():
+        records = [r for run in runs if run.parts[-3:-1] == place for r in RunFolder(run, writer=False).read("metrics")]
+        if not records:
+            continue
+        metrics = [record.model_dump() for record in records]
+        mean = {name: np.mean([m[name] for m in metrics]) for name in ("start_error", "clip_fraction", "clipped_pairs")}
+        shares = [f"{mean['clip_fraction']:.2%}", f"{mean['clipped_pairs']:.2%}"]
+        gains = [f"{np.mean(list(found.ends[name][cell].values())):+.2f}" for name in ("seen", "unseen")]
+        kl = f"{np.mean(list(found.ends['KL'][cell].values())):.0f}"
+        seeds = str(len(found.ends["seen"][cell]))
+        lines.append([f"`{cell}`", f"{mean['start_error']:.1e}", *shares, seeds, *gains, kl, f"{drops[cell]:.2f}"])
+    return "\n".join(map(markdown_row, lines))

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from rfbench.errors import InputError
-from rfbench.planning import chunk_size
-from rfbench.planning.chunk_size import choose, with_chunk_size
+from rfbench.planning import chunk_size, memory
+from rfbench.planning.chunk_size import choose, settled, with_chunk_sizes
 from rfbench.planning.compile_cost import compile_remark
 from rfbench.planning.device import check_device, precision_problem
 from rfbench.planning.memory import device_peak, memory_account
@@ -44,7 +44,7 @@ def test_a_cpus_chunk(suite: str, overrides: list[str], size: int) -> None:
 def test_a_gpus_chunk_is_the_largest_that_its_memory_takes(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Held against the account of the chunk itself, and of twice that; each account is made once."""
     outline = make_outline(suite, "prdp", 0)
-    account = cache(lambda size: memory_account(with_chunk_size(outline, size)))
+    account = cache(lambda size: memory_account(with_chunk_sizes(outline, size, None)))
     monkeypatch.setattr(chunk_size, "memory_account", lambda asked: account(asked.suite.compute.chunk_size))
     peaks = {size: device_peak(account(size)) for size in (1, 4, 8, 16)}
     assert choose(outline, round(1.0001 * peaks[4] / 0.9)) == 4
@@ -52,6 +52,26 @@ def test_a_gpus_chunk_is_the_largest_that_its_memory_takes(suite: Suite, monkeyp
     assert choose(outline, round(1.0001 * peaks[8] / 0.9)) == 8
     assert choose(outline, 2**40) == 16  # an epoch has 12 images
     assert choose(outline, peaks[1] // 2) == 1  # what does not fit at all is told by check_device
+
+
+def test_a_gpu_decodes_no_more_at_once_than_training_takes(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With cuDNN's workspaces. A number in the settings is taken as it is, and on a CPU nothing is settled."""
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=2**40))
+    device, plain = torch.device("cuda"), make_outline(suite, "prdp", 0)
+    found = {
+        (images, part.when): part.bytes
+        for images in (1, 2)
+        for part in memory_account(with_chunk_sizes(plain, 8, images))
+        if part.name == "activations of a chunk"
+    }
+    limit = max(found[1, "sampling"], found[1, "update"])
+    monkeypatch.setattr(memory, "WORKSPACES", limit / (3 * found[1, "decoding"]) - 1)  # room for three images
+    outline = with_chunk_sizes(plain, 8, None)
+    settled_outline = settled(outline, device)
+    assert settled_outline.suite.compute.decode_chunk_size == 2
+    assert memory_account(settled_outline) == memory_account(outline)
+    assert settled(with_chunk_sizes(plain, 8, 8), device).suite.compute.decode_chunk_size == 8
+    assert settled(outline, torch.device("cpu")).suite.compute.decode_chunk_size is None
 
 
 @pytest.mark.slow

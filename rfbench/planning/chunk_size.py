@@ -1,16 +1,16 @@
-"""The chunk size of ``compute.chunk_size = "auto"``: told from shapes alone, so that it is the same at every start."""
+"""Chunk sizes that the settings leave open: told from shapes alone, so that they are the same at every start."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
 from rfbench.planning.arithmetic import forward_flops
 from rfbench.planning.cards import USABLE
-from rfbench.planning.memory import device_peak, memory_account
+from rfbench.planning.memory import device_peak, images_decoded_at_once, memory_account
 from rfbench.planning.plan import Outline
 
 AnyOutline = TypeVar("AnyOutline", bound=Outline)
@@ -20,11 +20,14 @@ BUSY_GPU = 1e14  # the same: a tenth of a second of an H100 at its published rat
 
 
 def settled(outline: AnyOutline, device: torch.device) -> AnyOutline:
-    """The run with its chunk size as a number, for the device that it will use."""
-    if outline.suite.compute.chunk_size != "auto":
+    """The run with its chunk sizes as numbers, for the device that it will use; a CPU decodes whole chunks."""
+    gpu_bytes = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    compute = outline.suite.compute
+    if compute.chunk_size == "auto":
+        outline = with_chunk_sizes(outline, choose(outline, gpu_bytes), compute.decode_chunk_size)
+    if gpu_bytes is None:
         return outline
-    there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    return with_chunk_size(outline, choose(outline, there))
+    return with_chunk_sizes(outline, outline.suite.compute.chunk_size, images_decoded_at_once(outline))
 
 
 def settled_here(outline: AnyOutline) -> AnyOutline:
@@ -33,9 +36,9 @@ def settled_here(outline: AnyOutline) -> AnyOutline:
     return settled(outline, torch.device("cuda" if on_gpu else "cpu"))
 
 
-def with_chunk_size(outline: AnyOutline, size: int) -> AnyOutline:
-    """The run with ``size`` pairs per network call."""
-    compute = outline.suite.compute.model_copy(update={"chunk_size": size})
+def with_chunk_sizes(outline: AnyOutline, pairs: int | Literal["auto"], images: int | None) -> AnyOutline:
+    """The run with so many pairs per network call and images decoded at once."""
+    compute = outline.suite.compute.model_copy(update={"chunk_size": pairs, "decode_chunk_size": images})
     return replace(outline, suite=outline.suite.model_copy(update={"compute": compute}))
 
 
@@ -54,7 +57,8 @@ def choose(outline: Outline, gpu_bytes: int | None) -> int:
         sizes.append(2 * sizes[-1])
     if gpu_bytes is None:
         return sizes[-1]
-    fitting = bisect_right(sizes, USABLE * gpu_bytes, key=lambda size: _peak(with_chunk_size(outline, size)))
+    decoded = outline.suite.compute.decode_chunk_size
+    fitting = bisect_right(sizes, USABLE * gpu_bytes, key=lambda size: _peak(with_chunk_sizes(outline, size, decoded)))
     return sizes[max(fitting, 1) - 1]
 
 

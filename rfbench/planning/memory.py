@@ -9,7 +9,8 @@ operators make for a chunk.
 Left out are the CUDA context (about 0.5 GiB), what the allocator cannot use between blocks, what a reward makes while
 it scores, an algorithm's own networks, and the workspaces of kernels. The largest of those are of convolutions: where
 a VAE decodes 32 images of 512 pixels in fp32, about as much as input and output together, 16 GiB on top of 22. cuDNN
-takes them where they are free; where they are not, PyTorch falls back to a kernel that needs less.
+takes them where they are free; where they are not, PyTorch falls back to a kernel that needs less. How many images are
+decoded at once, where no setting says it, is chosen so that decoding with its workspaces is never the largest phase.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from rfbench.core.policy import REFERENCE, Policy, make_policy
 from rfbench.planning.plan import Outline
 from rfbench.planning.storages import peak_bytes
 
+WORKSPACES = 1  # what cuDNN takes beside a decoder's activations where it can, as a share of them
+
 
 class MemoryPart(NamedTuple):
     """Something that takes memory: on the GPU always or in one phase alone, or in the host's memory."""
@@ -40,24 +43,45 @@ class MemoryPart(NamedTuple):
 
 def memory_account(outline: Outline) -> list[MemoryPart]:
     """The components of a run on one GPU; none where the model offers no architecture without weights."""
+    with _without_numbers(outline) as policies:
+        if policies is None:
+            return []
+        policy, chunk = policies[0], _chunk(outline, *policies)
+        encoders = policy.model.prompt_encoders()
+        stored = outline.suite.compute.prompt_folder is not None
+        components = [
+            *_weights(policy, len(outline.algorithm.cls.snapshots)),
+            MemoryPart("text encoders", _parameters(encoders), "encoding" if stored else "always"),
+            *_others(outline, policy.model, policy),
+            MemoryPart("activations of a chunk", chunk.sampling, "sampling"),
+            MemoryPart("activations of a chunk", chunk.update, "update"),
+            MemoryPart("activations of a chunk", chunk.decoding, "decoding"),
+        ]
+    return [component for component in components if component.bytes]
+
+
+def images_decoded_at_once(outline: Outline) -> int | None:
+    """``compute.decode_chunk_size``, on a GPU; None where it is open and the model offers no architecture."""
+    if outline.suite.compute.decode_chunk_size is not None:
+        return outline.suite.compute.decode_chunk_size
+    with _without_numbers(outline) as policies:
+        return None if policies is None else _chunk(outline, *policies).decoded_at_once
+
+
+@contextmanager
+def _without_numbers(outline: Outline) -> Iterator[tuple[Policy, Policy] | None]:
+    """The policy as evaluations and as training draw with it, of shapes without numbers; None as above."""
     model = outline.model.cls.untrained(outline.model.config, torch.device("meta"))
     if model is None:
-        return []
+        yield None
+        return
     compute = outline.suite.compute.model_copy(update={"compile": False})
-    suite = outline.suite.model_copy(update={"compute": compute})
-    policy, stored = make_policy(suite, model, torch.device("cpu")), compute.prompt_folder is not None
+    policy = make_policy(outline.suite.model_copy(update={"compute": compute}), model, torch.device("cpu"))
     training = policy.drawing_with(outline.sampler)
     with FakeTensorMode(allow_non_fake_inputs=True):
         for network in _networks(policy):
             _move_to_cpu(network)
-        chunks = _chunks(policy, training, compute.pairs_per_call)
-        components = [
-            *_weights(policy, len(outline.algorithm.cls.snapshots)),
-            MemoryPart("text encoders", _parameters(model.prompt_encoders()), "encoding" if stored else "always"),
-            *_others(outline, model, policy),
-            *chunks,
-        ]
-    return [component for component in components if component.bytes]
+        yield policy, training
 
 
 def device_peak(components: Iterable[MemoryPart]) -> int:
@@ -113,8 +137,18 @@ def _others(outline: Outline, model: Model, policy: Policy) -> list[MemoryPart]:
     ]
 
 
-def _chunks(policy: Policy, training: Policy, chunk_size: int) -> list[MemoryPart]:
-    """Those of evaluation, which ``policy`` draws for, and of ``training``, whose guidance may be another."""
+class _Chunk(NamedTuple):
+    """Bytes of activations at the peak of each phase, and the images of the last one."""
+
+    sampling: int
+    update: int
+    decoding: int
+    decoded_at_once: int
+
+
+def _chunk(outline: Outline, policy: Policy, training: Policy) -> _Chunk:
+    """Of the run's chunk, in evaluation with ``policy`` and with ``training``, whose guidance may be another."""
+    chunk_size = outline.suite.compute.pairs_per_call
     latents = torch.zeros(chunk_size, *policy.model.latent_shape)
     condition = stack([policy.encode_prompts([""])] * chunk_size)
     policy.encode_prompts.empty(1)
@@ -124,14 +158,24 @@ def _chunks(policy: Policy, training: Policy, chunk_size: int) -> list[MemoryPar
     drawn, trained = (each.schedule.objective_steps[:1].repeat(chunk_size) for each in (widest, training))
     with torch.no_grad(), _norms_as_on_gpus(policy):
         sampling = peak_bytes(lambda: widest.step_mean(latents, drawn, condition))
-        decoding = peak_bytes(lambda: policy.decode(latents))
         with torch.enable_grad():
             update = peak_bytes(lambda: update_chunk(training, latents, trained, condition))
-    return [
-        MemoryPart("activations of a chunk", sampling, "sampling"),
-        MemoryPart("activations of a chunk", update, "update"),
-        MemoryPart("activations of a chunk", decoding, "decoding"),
-    ]
+        images = outline.suite.compute.decode_chunk_size
+        if images is None:
+            of_one = peak_bytes(lambda: policy.decode(latents[:1]))
+            images = _within(max(sampling, update), (1 + WORKSPACES) * of_one, chunk_size)
+            decoding = peak_bytes(lambda: torch.cat([policy.decode(piece) for piece in latents.split(images)]))
+        else:
+            decoding = peak_bytes(lambda: policy.decode(latents))
+    return _Chunk(sampling, update, decoding, images)
+
+
+def _within(limit: int, of_one: int, most: int) -> int:
+    """The largest of ``most``, its half, and so on, of which so many bytes each stay within the limit; at least 1."""
+    size = most
+    while size > 1 and size * of_one > limit:
+        size //= 2
+    return size
 
 
 def update_chunk(policy: Policy, latents: Tensor, steps: Tensor, condition: Condition) -> None:

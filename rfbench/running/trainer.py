@@ -13,7 +13,7 @@ import numpy as np
 from rfbench.core.processes import Processes
 from rfbench.core.rollout import Rollout, group_means, spread
 from rfbench.errors import InputError, InterfaceError, RfbenchError
-from rfbench.planning.chunk_size import settled, with_chunk_size
+from rfbench.planning.chunk_size import settled, with_chunk_sizes
 from rfbench.planning.compile_cost import compile_remark
 from rfbench.planning.device import check_device
 from rfbench.planning.plan import Plan
@@ -83,9 +83,13 @@ def train(
 
 
 def _in_the_same_chunks(plan: Plan, earlier: RunRecord) -> Plan:
-    """A chunk size left open is the one that the run began with: it then ends with the same bytes."""
-    auto = plan.suite.compute.chunk_size == "auto"
-    return with_chunk_size(plan, earlier.suite["compute"]["chunk_size"]) if auto else plan
+    """Chunk sizes left open are those that the run began with: it then ends with the same bytes."""
+    asked, began = plan.suite.compute, earlier.suite["compute"]
+    return with_chunk_sizes(
+        plan,
+        began["chunk_size"] if asked.chunk_size == "auto" else asked.chunk_size,
+        began["decode_chunk_size"] if asked.decode_chunk_size is None else asked.decode_chunk_size,
+    )
 
 
 class _Training:

@@ -218,7 +218,11 @@ class Compute(Settings):
         json_schema_extra=FREE,
     )
     decode_chunk_size: int | None = Field(
-        None, ge=1, description="images decoded at once; None: a whole chunk", json_schema_extra=FREE
+        None,
+        ge=1,
+        description="images decoded at once; None: on a GPU as many as take no more memory than training does, by the "
+        "account of it, on a CPU a whole chunk; the record tells how many",
+        json_schema_extra=FREE,
     )
     prompt_folder: str | None = Field(
         None,

@@ -22,9 +22,13 @@ from tests.report.run_writer import SUITE, write_run
 
 ROOT = Path(__file__).parent.parent
 SHORT = ("epochs=30", "evaluation.every=5")
-MAP_OVERRIDES = {
-    "sensitivity": (*SHORT, "name=sensitivity"),
-    "sensitivity-noisy": (*SHORT, "name=sensitivity-noisy", "reward_noise=1.25"),
+STUDIES = {  # what a study's runs changed of a suite that ships
+    "sensitivity": ("large-shapes", (*SHORT, "name=sensitivity")),
+    "sensitivity-noisy": ("large-shapes", (*SHORT, "name=sensitivity-noisy", "reward_noise=1.25")),
+    "small-shapes-flow-arena": (
+        "small-shapes-arena",
+        ("name=small-shapes-flow-arena", "model.name=shapes-flow", "sampler.kind=flow-sde"),
+    ),
 }
 
 
@@ -41,20 +45,22 @@ def test_every_table_on_the_pages_is_what_compare_says() -> None:
 
 def test_every_reference_run_is_finished_of_clean_code_and_of_the_suite_as_it_is() -> None:
     runs, swept = tables.reference_runs(), tables.reference_runs(tables.SENSITIVITY)
+    contest = tables.reference_runs(tables.ARENA)
     assert runs
     assert swept
-    for folder in (*runs, *swept):
+    assert contest
+    for folder in (*runs, *swept, *contest):
         content = (folder / "run.json").read_bytes()
         assert json.loads(content)["format"] == FORMAT, folder  # migrated, not only readable
         run = parse_run(content, str(folder))
         assert run.status == "finished", folder
         assert len(run.git_commit or "") == 40, folder  # no "-dirty"
         name = run.suite["name"]
-        suite = load_suite("large-shapes", MAP_OVERRIDES[name]) if name in MAP_OVERRIDES else load_suite(name)
+        suite = load_suite(*STUDIES.get(name, (name,)))
         assert run.suite_hash == suite_components(suite).suite_hash, folder
         assert run.suite_hash == suite_hash(run.suite, run.inputs), folder
         assert run.variant_hash == variant_hash(run.suite, run.variant), folder
-        if folder in runs and run.variant in suite.algorithms:  # a study's records stay what they were
+        if folder not in swept and run.variant in suite.algorithms:  # that study's records stay what they were
             assert run.variant_hash == variant_hash(make_outline(suite, run.variant, 0).resolved(), run.variant), folder
 
 

@@ -156,6 +156,8 @@ def test_broken_toml(tmp_path: Path) -> None:
     ("label", "changes", "message"),
     [
         ("prpd", {}, r"unknown algorithm 'prpd' \(did you mean 'prdp'"),
+        ("prdp-twise", {"algorithms": {"prdp-twice": {"like": "prdp"}, "prdp": {"images_per_prompt": 2}}},
+         r"'prdp-twise' \(did you mean 'prdp-twice'.*; tiny has prdp-twice, prdp; installed: awm, "),
         ("prdp", {"model": {"name": "shape"}}, r"unknown model 'shape' \(did you mean 'shapes'"),
         ("prdp", {"reward": {"name": "jpeg-incompressibility", "qualty": 3}},
          r"settings of the reward 'jpeg-incompressibility':\n  unknown key qualty \(did you mean 'quality'"),

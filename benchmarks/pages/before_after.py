@@ -1,7 +1,7 @@
 """docs/images/before-after.png: the same prompts and noise, drawn by the base model and by what two methods made of it.
 
     python -m rfbench_benchmarks.pages.before_after
-    python -m rfbench_benchmarks.pages.before_after --runs flow/small-shapes-flow-arena --variants prdp crd \\
+    python -m rfbench_benchmarks.pages.before_after --runs arena/small-shapes-flow-arena --variants crd nft \\
         --set seen --picture docs/images/before-after-flow.png
 
 The last evaluation of seed 0; by default on prompts that training never drew. Under each image stands its training

@@ -18,7 +18,7 @@ from rfbench.core.noising.diffusion import Diffusion
 from rfbench.core.noising.process import Process
 from rfbench.core.policy import POLICY, REFERENCE
 from rfbench.core.prompts import PromptSet, epoch_prompts
-from rfbench.errors import InputError
+from rfbench.errors import InputError, did_you_mean
 from rfbench.files import sha256_of_all
 from rfbench.hub.sources import Need, missing
 from rfbench.names import check_name
@@ -197,6 +197,7 @@ def make_plan(suite: Suite, label: str, seed: int) -> Plan:
 def make_outline(suite: Suite, label: str, seed: int) -> Outline:
     """The same, as far as it can be told without opening a file."""
     _check_names(label, seed)
+    _check_known(suite, label)
     settings = suite.settings_for(label)
     algorithm = find_component("algorithms", PluginRef(name=settings.algorithm or label, **settings.config))
     components = suite_components(suite)
@@ -234,6 +235,18 @@ def outlines(suite: Suite) -> list[Outline]:
 def command_line_name(suite: Suite) -> str:
     """What a command takes as the suite: its name, if it ships with rfbench, else some file's."""
     return suite.name if suite.name in suite_names() else "SUITE.toml"
+
+
+def _check_known(suite: Suite, label: str) -> None:
+    """An ``InputError`` where ``label`` is neither a table of the suite nor an installed algorithm."""
+    installed = registry.names("algorithms")
+    if label in suite.algorithms or label in installed:
+        return
+    tables = f"; {suite.name} has {', '.join(suite.algorithms)}" if suite.algorithms else ""
+    raise InputError(
+        f"unknown algorithm {label!r}{did_you_mean(label, [*installed, *suite.algorithms])}{tables}; "
+        f"installed: {', '.join(installed)}"
+    )
 
 
 def _check_names(label: str, seed: int) -> None:

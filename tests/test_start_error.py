@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rfbench.core.learner import Learner
 from rfbench.errors import InputError
+from rfbench.planning.compatibility import rounding_remark
 from rfbench.planning.plan import make_plan
 from rfbench.plugins import registry
 from rfbench.running.progress import Quiet
@@ -152,3 +153,45 @@ def test_the_conformance_suite_does_not_pass_what_compares_nothing(
     with pytest.raises(AssertionError, match=r"no log-prob was compared with its sampled value; .*learner\.predict"):
         conformance.ratio_starts_at_one("own", tmp_path, settings)
     conformance.ratio_starts_at_one("rwr", tmp_path, ["algorithms.rwr.images_per_prompt=4", *settings[1:]])
+
+
+@pytest.mark.parametrize(
+    ("label", "config", "precision", "dimensions", "remark"),
+    [
+        (
+            "ddpo",
+            {"clip_range": 3e-4, "updates_per_epoch": 4},
+            "bf16",
+            256,
+            "by about 1.0e-03, beside ddpo's clip",
+        ),
+        (
+            "ddpo",
+            {"clip_range": 3e-4, "updates_per_epoch": 4},
+            "fp16",
+            256,
+            "by about 1.3e-04, .* range of 0.0003",
+        ),
+        ("ddpo", {"clip_range": 1e-4, "updates_per_epoch": 4}, "fp16", 16_384, "by about 1.6e-05, .*precision=fp32"),
+        ("ddpo", {"clip_range": 3e-4, "updates_per_epoch": 4}, "fp16", 16_384, None),
+        ("ddpo", {"clip_range": 3e-4, "updates_per_epoch": 4}, "fp32", 256, None),
+        ("ddpo", {"clip_range": 3e-4, "updates_per_epoch": 1}, "bf16", 256, None),
+        ("prdp", {"clip_range": 1e-3, "updates_per_epoch": 1}, "bf16", 256, None),
+        ("prdp", {"clip_range": 1e-3, "updates_per_epoch": 2}, "bf16", 256, "rounding decides part of what is clipped"),
+        ("prdp", {"clip_range": "off", "updates_per_epoch": 2}, "bf16", 256, None),
+        ("crd", {}, "bf16", 256, None),
+    ],
+)
+def test_a_precision_that_clips_by_itself_is_told(
+    label: str, config: dict[str, object], precision: str, dimensions: int, remark: str | None
+) -> None:
+    """Before the first epoch, and only where a step compares log-probs of two policies."""
+    cls = registry.find("algorithms", label)
+    found = rounding_remark(cls(cls.Config(**config)), label, precision, dimensions)
+    assert found is None if remark is None else re.search(remark, found or ""), found
+
+
+def test_a_run_begins_with_the_remark(tmp_path: Path) -> None:
+    notes = run(tmp_path, "ddpo", "compute.precision=bf16", "algorithms.ddpo.config.updates_per_epoch=2")[1]
+    assert any("use --set compute.precision=fp32" in note for note in notes)
+    assert not run(tmp_path / "other", "ddpo", "algorithms.ddpo.config.updates_per_epoch=2")[1]

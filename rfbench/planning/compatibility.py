@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from itertools import product
 
 import torch
 
+from rfbench.core.algorithm import Algorithm
 from rfbench.core.noising.samplers import is_deterministic
 from rfbench.core.policy import POLICY, REFERENCE, check_trainable
 from rfbench.core.prompts import PromptSet
@@ -16,6 +18,10 @@ from rfbench.errors import InputError, InterfaceError
 from rfbench.planning.suite_components import SuiteComponents
 from rfbench.plugins.component import Component
 from rfbench.suite.suite import AlgorithmSettings, Sampler, Suite
+
+# Standard deviation of a log-ratio's error, in nats per latent dimension, of two policies a step apart on the embedded
+# world's UNet (docs/precision.md). A density is a mean over dimensions, whose errors are taken to be independent.
+LOG_RATIO_ERRORS, THEIR_DIMENSIONS = {"bf16": 1e-3, "fp16": 1.3e-4}, 256
 
 
 def check_algorithm(algorithm: Component, label: str, settings: AlgorithmSettings, *size: int) -> None:
@@ -135,3 +141,15 @@ def _check_offsets(suite: Suite, num_prompts: int) -> None:
             f"reward_offsets.added_std is {added:g}, but prompts.train has {num_prompts} prompt: one constant on every "
             "reward adds no difference between prompts; train on at least 2, or leave reward_offsets.added_std out"
         )
+
+
+def rounding_remark(algorithm: Algorithm, label: str, precision: str, latent_dimensions: int) -> str | None:
+    """What to say where a precision's rounding is more than the objective's clip bears; None where it is not."""
+    bears, clip_range = algorithm.largest_start_error, algorithm.clip_range
+    error = LOG_RATIO_ERRORS.get(precision, 0.0) * math.sqrt(THEIR_DIMENSIONS / latent_dimensions)
+    if bears is None or clip_range is None or error <= bears:
+        return None
+    return (
+        f"in {precision} a log-ratio errs by about {error:.1e}, beside {label}'s clip range of {clip_range:g}: "
+        "rounding decides part of what is clipped (docs/precision.md); use --set compute.precision=fp32"
+    )

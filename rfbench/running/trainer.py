@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -14,6 +15,7 @@ from rfbench.core.processes import Processes
 from rfbench.core.rollout import Rollout, group_means, spread
 from rfbench.errors import InputError, InterfaceError, RfbenchError
 from rfbench.planning.chunk_size import settled, with_chunk_sizes
+from rfbench.planning.compatibility import rounding_remark
 from rfbench.planning.compile_cost import compile_remark
 from rfbench.planning.device import check_device
 from rfbench.planning.plan import Plan
@@ -74,6 +76,9 @@ def train(
         progress.note(remark)
     with tracking(plan, folder, processes, progress.note) as trackers:
         run = make_run(plan, processes)
+        dimensions = math.prod(run.policy.model.latent_shape)
+        if remark := rounding_remark(run.algorithm, plan.label, plan.suite.compute.precision, dimensions):
+            progress.note(remark)
         if processes.is_main and overwrite:  # only now: a run that cannot begin removes none
             folder.clear()
         processes.wait()

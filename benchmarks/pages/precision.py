@@ -1,6 +1,7 @@
-"""PRDP with recomputed log-probs, with its clip and without, in fp32 and bf16; the protocol is in benchmarks/README.md.
+"""PRDP at K = 1 with recomputed log-probs in bf16, with its clip and without, beside fp32.
 
-A cell is a suite, `precision-fp32` or `precision-bf16`, and a variant.
+A cell is a suite and a variant. In fp32, where a clip that cannot bind changes no bit, `prdp-k1` of the ladder has the
+same settings. The protocol is in benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -16,23 +17,21 @@ from rfbench.running.folder import RunFolder
 from rfbench_benchmarks.pages import ladder
 
 CELLS = {
-    "fp32": ("precision-fp32", "prdp-recomputed"),
-    "fp32-no-clip": ("precision-fp32", "prdp-recomputed-no-clip"),
-    "bf16": ("precision-bf16", "prdp-recomputed"),
-    "bf16-no-clip": ("precision-bf16", "prdp-recomputed-no-clip"),
+    "fp32": ("large-shapes", "prdp-k1"),
+    "bf16, no clip": ("precision-bf16", "prdp-recomputed-no-clip"),
+    "bf16, clip 1e-3": ("precision-bf16", "prdp-recomputed"),
 }
 CONTRASTS = (
-    ("the clip, in bf16", "bf16-no-clip", "bf16"),
-    ("the clip, in fp32", "fp32-no-clip", "fp32"),
-    ("bf16 for fp32, with the clip", "fp32", "bf16"),
-    ("bf16 for fp32, without", "fp32-no-clip", "bf16-no-clip"),
+    ("the clip, in bf16", "bf16, no clip", "bf16, clip 1e-3"),
+    ("bf16 without a clip, for fp32", "fp32", "bf16, no clip"),
+    ("bf16 with the clip, for fp32", "fp32", "bf16, clip 1e-3"),
 )
 ROUNDING = ("start error", "log-ratios clipped", "pairs clipped")
 ENDS = ("seeds", "gain, seen", "gain, unseen", "KL, nats", "largest drop")
 
 
 def read(runs: Sequence[Path]) -> ladder.Ladder:
-    """The runs of both suites as one ladder, whose cells are those of `CELLS`."""
+    """The runs of all suites as one ladder, whose cells are those of `CELLS`."""
     found = {suite: ladder.read(runs, suite) for suite in sorted({suite for suite, _ in CELLS.values()})}
     ends = {
         outcome: {cell: found[suite].ends[outcome].get(variant, {}) for cell, (suite, variant) in CELLS.items()}

@@ -17,14 +17,15 @@ from pathlib import Path
 from rfbench.report import analyse
 from rfbench.report.frames import suites
 from rfbench.report.render.headline import tables
-from rfbench_benchmarks.pages import arena, flow, ladder, probes, stability_map, studies, trials
+from rfbench_benchmarks.pages import arena, flow, ladder, precision, probes, stability_map, studies, trials
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/results.md", "docs/causes.md", "docs/arena.md", "docs/processes.md")
+PAGES = ("README.md", "docs/results.md", "docs/causes.md", "docs/arena.md", "docs/processes.md", "docs/precision.md")
 RESULTS, BASELINES = "results/reference", "results/studies/baselines"
 SENSITIVITY, LADDER = "results/studies/sensitivity", "results/studies/ladder"
 HETEROGENEITY, HORIZON = "results/studies/heterogeneity", "results/studies/horizon"
 TRIALS, ARENA, PROBES = "results/studies/tuning", "results/studies/arena", "results/studies/probe"
+PRECISION = "results/studies/precision"
 BLOCK = re.compile(r"(<!-- ([^\n]+) -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL)
 
 
@@ -47,6 +48,7 @@ def headlines(runs: Sequence[Path], place: str = "headline") -> dict[str, str]:
 
 def every_table(cells: stability_map.Cells, rungs: ladder.Ladder, contest: ladder.Ladder) -> dict[str, str]:
     """Every table of the pages, by the name of its place; ``contest``: the arena's runs."""
+    in_16_bits = [*reference_runs(LADDER), *reference_runs(PRECISION)]
     return (
         headlines(reference_runs())
         | headlines(reference_runs(BASELINES), "baselines")
@@ -56,6 +58,8 @@ def every_table(cells: stability_map.Cells, rungs: ladder.Ladder, contest: ladde
             "differences": studies.differences_table(reference_runs(), reference_runs(HETEROGENEITY)),
             "horizon": studies.horizon_table(reference_runs(HORIZON)),
             "trials": trials.trials_table(reference_runs(TRIALS)),
+            "precision cells": precision.cells_table(in_16_bits),
+            "precision contrasts": ladder.contrasts_table(precision.read(in_16_bits), precision.CONTRASTS),
             "flow": flow.flow_table(reference_runs(ARENA)),
             "arena contrasts": ladder.contrasts_table(contest, arena.CONTRASTS),
             "stability map": stability_map.to_markdown(cells),

@@ -65,7 +65,7 @@ def test_a_gpu_decodes_no_more_at_once_than_training_takes(suite: Suite, monkeyp
         if part.name == "activations of a chunk"
     }
     limit = max(found[1, "sampling"], found[1, "update"])
-    monkeypatch.setattr(memory, "WORKSPACES", limit / (3 * found[1, "decoding"]) - 1)  # room for three images
+    monkeypatch.setattr(memory, "WORKSPACE_SHARE", limit / (3 * found[1, "decoding"]) - 1)  # room for three images
     outline = with_chunk_sizes(plain, 8, None)
     settled_outline = settled(outline, device)
     assert settled_outline.suite.compute.decode_chunk_size == 2

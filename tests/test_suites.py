@@ -199,3 +199,10 @@ def test_a_run_from_start_to_end_on_tiny_files(name: str, tmp_path: Path, pipeli
         settings |= {"num_prompts": 2, "images_per_prompt": 1}
     folder = train(make_plan(Suite.model_validate(small), "prdp", 0), tmp_path / "results", Quiet())
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+
+
+def test_the_arenas_have_the_same_settings() -> None:
+    """What was chosen on the small suite goes unchanged into the large one."""
+    small, large = (load_suite(f"{size}-shapes-arena").algorithms for size in ("small", "large"))
+    assert len(large) == 10
+    assert large == {name: small[name] for name in large}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rfbench.report import analyse
+from rfbench.report.render.headline import gain_cell
 from rfbench.report.render.tables import markdown_row
 
 FLOW = "small-shapes-flow-arena"
@@ -30,12 +31,9 @@ def flow_table(runs: Sequence[Path]) -> str:
     lines = [["algorithm", "seeds", *heads], ["---", "---:", *["---:"] * len(heads)]]
     for variant in sorted(diffusion & flow, key=lambda name: -gains[FLOW, name, "training", "seen"]["estimate"]):
         seeds = {gains[suite, variant, "training", "seen"]["seeds"] for suite in SUITES}
-        cells = [_gain(gains[s, variant, what, where], digits) for _, what, where, digits in COLUMNS for s in SUITES]
+        cells = [
+            gain_cell(gains[s, variant, what, where], digits) for _, what, where, digits in COLUMNS for s in SUITES
+        ]
         kl = [f"{gains[suite, variant, 'kl', 'seen']['estimate']:.0f}" for suite in SUITES]
         lines.append([f"`{variant}`", " and ".join(map(str, sorted(seeds))), *cells, *kl])
     return "\n".join(map(markdown_row, lines))
-
-
-def _gain(row: dict[str, Any], digits: int) -> str:
-    numbers = [f"{row[name]:+.{digits}f}" for name in ("estimate", "low", "high") if row[name] is not None]
-    return numbers[0] if len(numbers) == 1 else f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"

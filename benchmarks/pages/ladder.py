@@ -164,7 +164,7 @@ def draw(ladder: Ladder, contrasts: Contrasts) -> Figure:
     axis.set_xlabel("change of the gain in the trained reward, 95 % interval over paired seeds")
     axis.plot([], [], "o-", color="black", markersize=4, label="seen prompts")
     axis.plot([], [], "o-", color="0.6", markersize=4, label="unseen prompts")
-    axis.legend(loc="upper right", frameon=False)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False)
     return figure
 
 

@@ -48,7 +48,7 @@ def headlines(runs: Sequence[Path], place: str = "headline") -> dict[str, str]:
 
 def every_table(cells: stability_map.Cells, rungs: ladder.Ladder, contest: ladder.Ladder) -> dict[str, str]:
     """Every table of the pages, by the name of its place; ``contest``: the arena's runs."""
-    in_16_bits = [*reference_runs(LADDER), *reference_runs(PRECISION)]
+    rounded = [*reference_runs(LADDER), *reference_runs(PRECISION)]
     return (
         headlines(reference_runs())
         | headlines(reference_runs(BASELINES), "baselines")
@@ -58,8 +58,9 @@ def every_table(cells: stability_map.Cells, rungs: ladder.Ladder, contest: ladde
             "differences": studies.differences_table(reference_runs(), reference_runs(HETEROGENEITY)),
             "horizon": studies.horizon_table(reference_runs(HORIZON)),
             "trials": trials.trials_table(reference_runs(TRIALS)),
-            "precision cells": precision.cells_table(in_16_bits),
-            "precision contrasts": ladder.contrasts_table(precision.read(in_16_bits), precision.CONTRASTS),
+            "precision cells": precision.cells_table(rounded),
+            "precision contrasts": ladder.contrasts_table(precision.read(rounded), precision.CONTRASTS),
+            "precision second step": precision.second_step_table(ROOT / PRECISION),
             "flow": flow.flow_table(reference_runs(ARENA)),
             "arena contrasts": ladder.contrasts_table(contest, arena.CONTRASTS),
             "stability map": stability_map.to_markdown(cells),

@@ -30,7 +30,7 @@ from rfbench.core.policy import REFERENCE, Policy, make_policy
 from rfbench.planning.plan import Outline
 from rfbench.planning.storages import peak_bytes
 
-WORKSPACES = 1  # what cuDNN takes beside a decoder's activations where it can, as a share of them
+WORKSPACE_SHARE = 1  # of a decoder's activations, which cuDNN takes beside them where it can
 
 
 class MemoryPart(NamedTuple):
@@ -46,16 +46,16 @@ def memory_account(outline: Outline) -> list[MemoryPart]:
     with _without_numbers(outline) as policies:
         if policies is None:
             return []
-        policy, chunk = policies[0], _chunk(outline, *policies)
+        policy, activations = policies[0], _activations(outline, *policies)
         encoders = policy.model.prompt_encoders()
         stored = outline.suite.compute.prompt_folder is not None
         components = [
             *_weights(policy, len(outline.algorithm.cls.snapshots)),
             MemoryPart("text encoders", _parameters(encoders), "encoding" if stored else "always"),
             *_others(outline, policy.model, policy),
-            MemoryPart("activations of a chunk", chunk.sampling, "sampling"),
-            MemoryPart("activations of a chunk", chunk.update, "update"),
-            MemoryPart("activations of a chunk", chunk.decoding, "decoding"),
+            MemoryPart("activations of a chunk", activations.sampling, "sampling"),
+            MemoryPart("activations of a chunk", activations.update, "update"),
+            MemoryPart("activations of a chunk", activations.decoding, "decoding"),
         ]
     return [component for component in components if component.bytes]
 
@@ -65,7 +65,7 @@ def images_decoded_at_once(outline: Outline) -> int | None:
     if outline.suite.compute.decode_chunk_size is not None:
         return outline.suite.compute.decode_chunk_size
     with _without_numbers(outline) as policies:
-        return None if policies is None else _chunk(outline, *policies).decoded_at_once
+        return None if policies is None else _activations(outline, *policies).decoded_at_once
 
 
 @contextmanager
@@ -137,8 +137,8 @@ def _others(outline: Outline, model: Model, policy: Policy) -> list[MemoryPart]:
     ]
 
 
-class _Chunk(NamedTuple):
-    """Bytes of activations at the peak of each phase, and the images of the last one."""
+class _Activations(NamedTuple):
+    """Bytes at the peak of each phase, and how many images are decoded at once."""
 
     sampling: int
     update: int
@@ -146,7 +146,7 @@ class _Chunk(NamedTuple):
     decoded_at_once: int
 
 
-def _chunk(outline: Outline, policy: Policy, training: Policy) -> _Chunk:
+def _activations(outline: Outline, policy: Policy, training: Policy) -> _Activations:
     """Of the run's chunk, in evaluation with ``policy`` and with ``training``, whose guidance may be another."""
     chunk_size = outline.suite.compute.pairs_per_call
     latents = torch.zeros(chunk_size, *policy.model.latent_shape)
@@ -163,11 +163,11 @@ def _chunk(outline: Outline, policy: Policy, training: Policy) -> _Chunk:
         images = outline.suite.compute.decode_chunk_size
         if images is None:
             of_one = peak_bytes(lambda: policy.decode(latents[:1]))
-            images = _within(max(sampling, update), (1 + WORKSPACES) * of_one, chunk_size)
+            images = _within(max(sampling, update), (1 + WORKSPACE_SHARE) * of_one, chunk_size)
             decoding = peak_bytes(lambda: torch.cat([policy.decode(piece) for piece in latents.split(images)]))
         else:
             decoding = peak_bytes(lambda: policy.decode(latents))
-    return _Chunk(sampling, update, decoding, images)
+    return _Activations(sampling, update, decoding, images)
 
 
 def _within(limit: int, of_one: int, most: int) -> int:

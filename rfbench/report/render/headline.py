@@ -42,7 +42,7 @@ def tables(rows: pl.DataFrame, curves: pl.DataFrame) -> Iterator[tuple[str, str]
         lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
         for algorithm in sorted(by_set[first], key=lambda name: -by_set[first][name]["estimate"]):
             seeds = collapsed[algorithm]["seeds"]
-            cells = [_gain(by_set[s["evaluation_set"]].get(algorithm), digits) for s in sets]
+            cells = [gain_cell(by_set[s["evaluation_set"]].get(algorithm), digits) for s in sets]
             divergence = f"{kl[algorithm]['estimate']:.0f}" if algorithm in kl else "–"
             lost = f"{collapsed[algorithm]['estimate'] * seeds:.0f} of {seeds}"
             lines.append(
@@ -56,7 +56,8 @@ def _by_algorithm(rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
     return {row["variant"]: row for row in rows.iter_rows(named=True)}
 
 
-def _gain(row: dict[str, Any] | None, digits: int) -> str:
+def gain_cell(row: dict[str, Any] | None, digits: int) -> str:
+    """A row of `estimates.estimate` as a table shows it, with its interval; a dash for none."""
     if row is None:
         return "–"
     text = f"{row['estimate']:+.{digits}f}"

@@ -36,6 +36,11 @@ def test_one_that_falls_only_somewhat_stays() -> None:
     assert limits(a=[0.0, 1.0], b=[0.0, 0.5], c=[0.0, -0.9]).outside == ()
 
 
+def test_of_two_curves_the_lower_one_is_cut_off_only_where_it_collapses() -> None:
+    assert limits(a=[0.0, 0.08], b=[0.0, -0.25]).outside == ()
+    assert limits(a=[0.0, 0.08], b=[0.0, -2.5]).outside == ("b",)
+
+
 def test_a_winner_far_above_the_rest_is_never_cut_off() -> None:
     found = limits(a=[0.0, 100.0], b=[0.0, 0.5], c=[0.0, 0.4])
     assert found.outside == ()

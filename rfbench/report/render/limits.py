@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-FAR = 1.0  # how far a curve leaves the others behind to leave the axis, as a share of the range of the others
+FAR = 4.0  # how far a curve leaves the others behind to leave the axis, as a share of the range of the others
 BAND = 0.25  # how far bands may widen the range, as a share of it, to each side
 MARGIN = 0.05
 
@@ -55,8 +55,9 @@ def of_estimates(rows: pl.DataFrame) -> Limits:
 def robust(ends: pl.DataFrame, both_ends: bool) -> Limits:
     """Limits for rows of variant, low, high, band_low and band_high: the extent of a curve and of its band.
 
-    A curve leaves the axis where it would more than double it: where it lies farther below the others (or above, at
-    `both_ends`) than these span. At least half of the curves stay. Bands widen the axis by `BAND` at most.
+    A curve leaves the axis where the others would keep less than a fifth of it: where it lies `FAR` times farther below
+    them (or above, at `both_ends`) than they span. At least half of the curves stay. Bands widen the axis by `BAND` at
+    most.
     """
     extents = {name: (low, high) for name, low, high in ends.select("variant", "low", "high").iter_rows()}
     kept = _kept(extents, both_ends)

@@ -140,6 +140,18 @@ def test_a_reader_who_has_gone_is_no_failure(tmp_path: Path, options: tuple[str,
     assert (tmp_path / "comparison" / "comparison.md").is_file()
 
 
+@pytest.mark.parametrize("arguments", [("--help",), ("tune", "--help"), ("show", "small-shapes")])
+def test_a_page_of_help_may_be_cut_off(arguments: tuple[str, ...]) -> None:
+    """As in `rfbench tune --help | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "rfbench", *arguments], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_a_log_that_has_gone_takes_no_output_with_it(tmp_path: Path, options: tuple[str, ...]) -> None:
     """As in `rfbench compare results/ 2> >(head -0) > table.txt`."""

@@ -190,6 +190,8 @@ def exit_code(arguments: list[str] | None) -> int:
         errors.print(f"[bold red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
     except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # as typer's help ends where its reader has gone
+            return 0
         errors.print(f"[bold red]failed:[/] a plugin or library called sys.exit({error.code!r}); it must not")
         return 1
     except OSError as error:

@@ -25,6 +25,7 @@ SHORTER = {
 ON_SHAPES = ["evaluation.sets.unseen.num_prompts=2", "sampler.num_steps=4"]  # of a run, beside those
 OF_ALGORITHMS = {
     "dpok": ["batch_size=16", "updates_per_epoch=2", "value_updates_per_epoch=2"],
+    "nft": ["updates_per_epoch=1"],
     "rwr": ["passes=2"],
     "rwr-uniform": ["passes=2"],
 }
@@ -41,7 +42,7 @@ LEAST = {  # commands in the blocks of a page: none of them is passed over
     "docs/cluster.md": 4,
     "docs/faults.md": 3,
     "docs/first-algorithm.md": 5,
-    "docs/gaussian.md": 3,
+    "docs/gaussian.md": 2,
     "docs/models.md": 7,
     "docs/processes.md": 3,
     "docs/rewards.md": 2,

@@ -72,6 +72,12 @@ def test_without_a_kl_term_the_reward_grows_past_the_optimum_and_the_kl_with_it(
     assert min(regret) < 0.3 * regret[0] < regret[0] < regret[-1]
 
 
+def test_grpo_with_the_optimum_s_own_kl_weight_reaches_it_but_for_noise(runs: Runs) -> None:
+    """With rewards that nothing is divided by, its loss is a sample of -J; the published weight is another J's."""
+    assert 0.9 < runs("grpo-at-beta").gap_closed() < runs("prdp").gap_closed()
+    assert runs("grpo").gap_closed() < 0.8
+
+
 def test_dpok_nears_the_optimum_of_its_own_objective(runs: Runs) -> None:
     """Its penalty on the predicted noise is a KL with other weights per step, so its optimum is another one."""
     finished = runs("dpok")

@@ -34,7 +34,7 @@ class BestOfN(WeightedFit):
         if config.keep >= images_per_prompt:
             raise InputError(
                 f"config.keep is {config.keep}, but images_per_prompt {images_per_prompt}: every weight would be 1, "
-                f"whatever the reward; use images_per_prompt={config.keep + 1} or more"
+                f"whatever the reward; use config.keep={images_per_prompt - 1} or fewer, or more images_per_prompt"
             )
 
     def weights(self, images: Images) -> Tensor:

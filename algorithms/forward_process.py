@@ -155,7 +155,8 @@ class ForwardProcess(Algorithm):
         learner.policy.blend_snapshot(OLD, decay)
         total, distance = learner.sum(torch.tensor([total, distance])).tolist()
         pairs = rollout.num_images * draws
-        return {"surrogate": total / pairs, "reference_distance": distance / pairs, "old_decay": decay}
+        away_from_base = {"reference_distance": distance / pairs} if config.kl_weight else {}
+        return {"surrogate": total / pairs, **away_from_base, "old_decay": decay}
 
     def predict(self, learner: Learner, at: Noised, weights: str = POLICY) -> Tensor:
         """Predicted x_0 ``(m, ...)`` with those weights."""

@@ -6,6 +6,7 @@ Everything comes from the package: ``rfbench.run``, ``rfbench.load``, ``rfbench.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def run(
         sinks: told of every record as it is made, such as to stop early or to feed a tracker; see ``rfbench.Sink``.
         resume: go on with an unfinished run.
         overwrite: start over, removing what is there.
-        quiet: print nothing.
+        quiet: print nothing; what the run remarks on is a Python warning.
 
     Raises:
         InputError: of settings that cannot work, before anything heavy is loaded.
@@ -92,7 +93,10 @@ def run(
 
     plan = make_plan(load_suite(suite, _as_settings(overrides)), algorithm, seed)
     progress = Quiet() if quiet else Lines(Console())
-    return _result(train(plan, Path(out), progress, sinks=sinks, resume=resume, overwrite=overwrite))
+    result = _result(train(plan, Path(out), progress, sinks=sinks, resume=resume, overwrite=overwrite))
+    for note in progress.notes if isinstance(progress, Quiet) else ():
+        warnings.warn(note, stacklevel=2)
+    return result
 
 
 def load(folders: Folders = "results") -> Runs:

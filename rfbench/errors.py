@@ -61,7 +61,7 @@ class ElsewhereError(RfbenchError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``" (did you mean 'prdp'?)"``, or an empty string when nothing is near."""
-    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
+    near = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=2, cutoff=0.5)
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 

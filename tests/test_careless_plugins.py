@@ -330,3 +330,53 @@ def test_two_plugin_files_with_one_name(tmp_path: Path) -> None:
     registry.add_file(tmp_path / "a" / "mine.py")
     with pytest.raises(InputError, match=r"a/mine.py both define a reward 'leaves'"):
         registry.add_file(tmp_path / "b" / "mine.py")
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "message"),
+    [
+        ("old", r"snapshots is 'old'; it is a tuple of names"),
+        (("policy",), r"'policy' and 'reference' are taken"),
+        (("old", "old"), "each needs a name of its own"),
+    ],
+)
+def test_snapshots_without_names_of_their_own_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshots: Any, message: str
+) -> None:
+    with pytest.raises(InterfaceError, match=message):
+        run_mine(tmp_path, monkeypatch, snapshots=snapshots)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _take_another_snapshot(self: Mine, rollout: Rollout, learner: Learner) -> None:
+    learner.policy.take_snapshot("extra")
+
+
+def _predict_with_no_snapshot(self: Mine, rollout: Rollout, learner: Learner) -> None:
+    chunk = next(iter(learner.chunks(rollout)))
+    learner.policy.step_mean(chunk.latents, chunk.steps, chunk.condition, weights="odl")
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (_take_another_snapshot, "took the snapshot 'extra', which its `snapshots` do not name"),
+        (_predict_with_no_snapshot, "there are no weights 'odl' to predict with, only 'policy', 'reference', 'old'"),
+    ],
+)
+def test_a_snapshot_that_was_not_declared_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Any, message: str
+) -> None:
+    with pytest.raises(InterfaceError, match=message):
+        run_mine(tmp_path, monkeypatch, snapshots=("old",), harm=harm)
+
+
+def test_a_run_without_an_optimiser_step_says_so(tmp_path: Path) -> None:
+    settings = [
+        *SHORT[:-1],
+        "algorithms.best-of-n.images_per_prompt=8",
+        "algorithms.best-of-n.config.epochs_per_round=4",
+    ]
+    progress = Quiet()
+    train(make_plan(load_suite("optimum-gaussian", settings), "best-of-n", seed=0), tmp_path, progress)
+    assert "best-of-n took no optimiser step in 3 epochs: its policy is the base model still" in progress.notes

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import rfbench
+from rfbench.errors import InputError
 from rfbench.records.format import EpochRecord, EvaluationRecord, RunRecord
 from rfbench.running.progress import Quiet
 from rfbench.running.trainer import train
@@ -66,3 +68,30 @@ def test_a_sink_that_fails_costs_no_run(
     assert other.heard == WHOLE
     assert any(f"the sink Heard failed ({error.__name__}: enough)" in note for note in quiet.notes)
     assert_same_run(path, whole("ddpo"))
+
+
+@pytest.mark.parametrize(
+    ("sinks", "message"),
+    [
+        ([Heard], r"sinks holds <class '.*Heard'>, which is no Sink; .* pass \[MySink\(\)\]"),
+        ([None], "sinks holds None, which is no Sink"),
+        (Heard(), "sinks is <.*Heard object at .*>, not a list"),
+    ],
+)
+def test_what_is_no_sink_is_refused_before_anything_loads(tmp_path: Path, sinks: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        rfbench.run("prdp", suite="optimum-gaussian", out=tmp_path / "out", sinks=sinks)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_quiet_run_warns_of_a_sink_that_failed(tmp_path: Path) -> None:
+    settings = {"epochs": 1, "budget.reward_queries_per_epoch": 16}
+    with pytest.warns(UserWarning, match="the sink Heard failed"):
+        rfbench.run(
+            "prdp",
+            suite="optimum-gaussian",
+            overrides=settings,
+            out=tmp_path,
+            sinks=[Heard(at=1, error=ValueError)],
+            quiet=True,
+        )

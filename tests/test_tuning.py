@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -110,8 +111,26 @@ def test_a_config_without_ranges_is_told_how_to_declare_them(
     ("arguments", "message"),
     [
         (["optimum-gaussian", "--algorithm", "ddpo"], "no evaluation set of unseen prompts"),
-        (["tiny-shapes", "--algorithm", "ddpo", "--learning-rates", "1e-3,1e-5"], "must be above 0 and below 1e-05"),
+        (
+            ["tiny-shapes", "--algorithm", "ddpo", "--learning-rates", "1e-3,1e-5"],
+            "expected 0 < 0.001 < 1e-05, and both finite",
+        ),
+        (["tiny-shapes", "--algorithm", "ddpo", "--learning-rates", "1e-5,inf"], "and both finite"),
         (["tiny-shapes", "--algorithm", "ddpo", "--learning-rates", "3e-4"], "expected LOW,HIGH"),
+        (
+            ["tiny-shapes", "--algorithm", "nft", "--set", "algorithms.nft.images_per_prompt=64"],
+            "error: trial 0 (optimizer.learning_rate=",
+        ),
+        (
+            [
+                "tiny-shapes",
+                "--algorithm",
+                "dpo",
+                "--set",
+                "algorithms.dpo={config={beta=1},optimizer={learning_rate=1e-4}}",
+            ],
+            "which leaves nothing to search",
+        ),
         (["tiny-shapes", "--algorithm", "dppo"], "did you mean"),
     ],
 )
@@ -180,3 +199,33 @@ def test_the_lines_for_the_suite_are_toml_that_gives_the_trials_settings() -> No
         "optimizer": {"learning_rate": 1.23e-05},
         "config": {"clip_range": 0.00045, "updates_per_epoch": 3},
     }
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "overrides"),
+    [
+        ("awm-lag", []),
+        ("nft", []),
+        ("grpo", ["algorithms.grpo.shared_initial_latents=true", "algorithms.grpo.sampler.window.size=2"]),
+    ],
+)
+def test_those_lines_alone_run_as_the_trial_did(tmp_path: Path, algorithm: str, overrides: list[str]) -> None:
+    made = make_search("small-shapes-arena", algorithm, 1, tmp_path, learning_rates=RATES, overrides=overrides)
+    (trial,) = made.trials
+    file = tmp_path / "mine.toml"
+    table = suite_lines(algorithm, load_suite("small-shapes-arena", overrides), trial.settings)
+    text = (resources.files("rfbench_benchmarks.suites") / "small-shapes-arena.toml").read_text()
+    head, _, _ = text.partition("[algorithms")
+    file.write_text(f"{head}\n{table}\n")
+    ours, theirs = make_plan(load_suite(str(file)), algorithm, 0), trial.job.plan
+    assert ours.algorithm == theirs.algorithm
+    assert ours.settings.model_dump(exclude={"algorithm"}) == theirs.settings.model_dump(exclude={"algorithm"}) | {
+        "config": ours.settings.config
+    }
+
+
+def test_what_an_override_gives_is_not_searched(tmp_path: Path) -> None:
+    overrides = ["algorithms.nft.config.beta=0.9"]
+    made = make_search("small-shapes-arena", "nft", 2, tmp_path, learning_rates=RATES, overrides=overrides)
+    assert list(made.ranges) == ["optimizer.learning_rate", "config.updates_per_epoch"]
+    assert {trial.job.plan.algorithm.config.beta for trial in made.trials} == {0.9}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,8 +78,8 @@ def _range(text: str) -> tuple[float, float]:
         low, high = map(float, text.split(","))
     except ValueError:
         raise InputError(f"--learning-rates {text}: expected LOW,HIGH, for example 1e-5,1e-3") from None
-    if not 0 < low < high:
-        raise InputError(f"--learning-rates {text}: {low:g} must be above 0 and below {high:g}")
+    if not 0 < low < high < math.inf:
+        raise InputError(f"--learning-rates {text}: expected 0 < {low:g} < {high:g}, and both finite")
     return low, high
 
 

@@ -16,7 +16,7 @@ from rfbench.core.meter import Counters
 from rfbench.core.model import Model
 from rfbench.core.noising.process import Process
 from rfbench.core.schedule import Schedule, log_density
-from rfbench.errors import InputError, did_you_mean
+from rfbench.errors import InputError, InterfaceError, did_you_mean
 from rfbench.hub.weights import require_equal, shapes_of
 from rfbench.suite.suite import Finetune, Sampler, Suite
 
@@ -243,6 +243,9 @@ class Policy:
         if weights == POLICY:
             yield self.denoiser
         elif weights != REFERENCE:
+            if weights not in self._snapshots:
+                kept = ", ".join(map(repr, (POLICY, REFERENCE, *self._snapshots)))
+                raise InterfaceError(f"there are no weights {weights!r} to predict with, only {kept}; see `snapshots`")
             with torch.no_grad(), self._swapped(self._snapshots[weights]):
                 yield self.denoiser
         elif self._frozen is not None:

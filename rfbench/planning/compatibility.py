@@ -36,20 +36,35 @@ def check_algorithm(algorithm: Component, label: str, settings: AlgorithmSetting
             f"{label} needs at least {needed} images per prompt, but images_per_prompt is "
             f"{settings.images_per_prompt}; use --set algorithms.{label}.images_per_prompt={needed} or more"
         )
-    if settings.sample_from == "reference" and not algorithm.cls.rollout_needs.off_policy:
-        raise InputError(
-            f"{label}: sample_from is 'reference', but {algorithm.name} is defined only for samples of the policy "
-            f"itself; use --set algorithms.{label}.sample_from=policy"
-        )
+    _check_snapshots(algorithm)
     if settings.sample_from not in (POLICY, REFERENCE, *algorithm.cls.snapshots):
         raise InputError(
             f"{label}: sample_from is {settings.sample_from!r}, but {algorithm.name} keeps no such copy of the policy; "
             f"use --set algorithms.{label}.sample_from=policy"
         )
+    if settings.sample_from != POLICY and not algorithm.cls.rollout_needs.off_policy:
+        raise InputError(
+            f"{label}: sample_from is {settings.sample_from!r}, but {algorithm.name} is defined only for samples of "
+            f"the policy itself; use --set algorithms.{label}.sample_from=policy"
+        )
     try:
         algorithm.cls.check(algorithm.config, *size)
     except InputError as error:
         raise InputError(f"{label} cannot learn with these settings of algorithms.{label}: {error}") from None
+
+
+def _check_snapshots(algorithm: Component) -> None:
+    names = algorithm.cls.snapshots
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise InterfaceError(
+            f"the algorithm {algorithm.name!r}: snapshots is {names!r}; it is a tuple of names, such as ('old',)"
+        )
+    taken = [name for name in names if name in (POLICY, REFERENCE)]
+    if taken or len(set(names)) < len(names):
+        raise InterfaceError(
+            f"the algorithm {algorithm.name!r}: snapshots is {names!r}; each needs a name of its own, and "
+            f"{POLICY!r} and {REFERENCE!r} are taken"
+        )
 
 
 def check_sampler(sampler: Sampler) -> None:
@@ -81,7 +96,7 @@ def check_training_sampler(algorithm: Component, components: SuiteComponents, la
     if own.window is not None and not needs.trajectories:
         raise InputError(
             f"{table}.window is set, but {algorithm.name} trains on no trajectories: which steps draw noise is nothing "
-            f"to it; leave the window out, or use --set {table}.kind=ode"
+            "to it; leave the window out"
         )
     model = components.model
     try:

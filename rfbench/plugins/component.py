@@ -46,6 +46,10 @@ class Component:
         """Itself and the plugins inside it, at any depth."""
         return [self, *(part for inner in self._inner().values() for part in inner.parts())]
 
+    def leaves(self) -> list[Component]:
+        """The plugins inside it that hold no other; itself where it holds none."""
+        return [part for part in self.parts() if not part._inner()]
+
     def remarks(self) -> list[str]:
         """What reading the files corrected."""
         own: list[str] = self.cls.remarks(self.config)

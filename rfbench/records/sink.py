@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rfbench.errors import InputError
 from rfbench.records.format import EpochRecord, EvaluationRecord, RunRecord
 
 
 class Sink:
     """Told of a run's records as they are made; a subclass fills in what it wants to hear.
 
-    A run that is resumed tells what is new: what came before is in its folder.
+    A run that is resumed tells what it makes: from its last checkpoint on, so that what came after that before it was
+    stopped is told again, with the same numbers.
 
     A user's sink stops a run by ``KeyboardInterrupt`` alone, as Ctrl-C does. After an ``Exception`` the run goes on
     without that sink; ``sys.exit`` fails the run, as it does anywhere in one.
@@ -24,6 +26,15 @@ class Sink:
 
     def on_end(self, record: RunRecord) -> None:
         """The run's ``run.json`` when it has ended, whose ``status`` is finished, interrupted or failed."""
+
+
+def check_sinks(sinks: Sequence[Sink]) -> None:
+    """An ``InputError`` where a user's sinks are none."""
+    if not isinstance(sinks, Sequence):
+        raise InputError(f"sinks is {sinks!r}, not a list of them; pass [MySink()]")
+    for sink in sinks:
+        if not isinstance(sink, Sink):
+            raise InputError(f"sinks holds {sink!r}, which is no Sink; subclass rfbench.Sink, and pass [MySink()]")
 
 
 class Harmless(Sink):

@@ -21,7 +21,8 @@ from rfbench.errors import InputError, InterfaceError
 from rfbench.planning.chunk_size import settled
 from rfbench.planning.plan import Plan
 from rfbench.planning.prompt_folder import make_prompt_folder
-from rfbench.records.format import CountersRecord
+from rfbench.plugins.component import Component
+from rfbench.records.format import CountersRecord, Role
 from rfbench.running import failures
 from rfbench.running.checkpoint import Checkpoint
 from rfbench.running.plain_state import require_plain
@@ -103,6 +104,12 @@ class Run:
         return CountersRecord(**counters | dict(zip(LOCAL_COUNTERS, local.tolist(), strict=True)))
 
     def state(self) -> dict[str, Any]:
+        undeclared = self.policy.snapshots().keys() - set(self.algorithm.snapshots)
+        if undeclared:
+            raise InterfaceError(
+                f"the algorithm {self.plan.algorithm.name!r} took the snapshot {min(undeclared)!r}, which its "
+                "`snapshots` do not name; a resumed run would be without it"
+            )
         return {
             "optimizer": self.learner.state_dict(),
             "algorithm": require_plain(self.algorithm.state_dict(), f"the algorithm {self.plan.algorithm.name!r}"),
@@ -127,6 +134,12 @@ class Run:
         self.meter.seconds.update(saved.state["seconds"])
 
 
+def _role(reward: Component, trained: Component) -> Role:
+    """What an evaluation's further reward is: held out, unless training sees it, as a term of a weighted sum."""
+    seen = {part.name for part in trained.leaves()}
+    return "diagnostic" if seen & {part.name for part in reward.leaves()} else "held-out"
+
+
 def make_run(plan: Plan, processes: Processes) -> Run:
     """Loads the model and the rewards, and connects the parts; a chunk size left open is settled first."""
     plan = settled(plan, processes.device)
@@ -139,7 +152,7 @@ def make_run(plan: Plan, processes: Processes) -> Run:
         model = plan.model.make(device)
         reward = plan.reward.make(device)
         judges = [Judge(plan.reward.name, reward, "training")]
-        judges += [Judge(part.name, part.make(device), "held-out") for part in plan.held_out_rewards]
+        judges += [Judge(part.name, part.make(device), _role(part, plan.reward)) for part in plan.held_out_rewards]
         policy = make_policy(suite, model, device, counters=meter.counters, seed=plan.seed)
         if prompt_folder is not None:
             policy.encode_prompts.store_in(prompt_folder, device)

@@ -21,7 +21,7 @@ from rfbench.planning.device import check_device
 from rfbench.planning.plan import Plan
 from rfbench.planning.prompt_counts import count_prompts, remarks
 from rfbench.records.format import FORMAT, HEAD, EpochRecord, RunRecord, Status
-from rfbench.records.sink import Harmless, Sink
+from rfbench.records.sink import Harmless, Sink, check_sinks
 from rfbench.running import checkpoint, failures, grids, provenance, weights
 from rfbench.running.assembly import Run, check_shares, make_run
 from rfbench.running.checkpoint import Checkpoint
@@ -48,6 +48,7 @@ def train(
     A finished run is left as it is unless ``overwrite``; an unfinished one needs ``resume`` or ``overwrite``. The main
     process tells ``sinks`` of every record, after the run's files, trackers and display.
     """
+    check_sinks(sinks)
     processes = Processes(plan.suite.compute)
     check_shares(plan, processes.size)
     patience = RESTART_PATIENCE if provenance.restarts() else 0.0
@@ -137,6 +138,11 @@ class _Training:
                     raise KeyboardInterrupt
             if run.processes.is_main and run.plan.suite.compute.export:
                 weights.save(run.policy, self._folder.path)
+        if run.meter.counters.optimizer_steps == 0:
+            self._progress.note(
+                f"{run.plan.label} took no optimiser step in {run.plan.suite.epochs} epochs: its policy is the base "
+                "model still"
+            )
         self._write_run("finished")
 
     def _arrive(self, stopping: bool = False) -> None:

@@ -69,6 +69,15 @@ class Window(Settings):
     )
     every: int = Field(25, ge=1, description="epochs between the moves forward")
 
+    @model_validator(mode="after")
+    def _moves_as_it_says(self) -> Window:
+        if self.moves != "forward" and self.every != type(self).model_fields["every"].default:
+            raise ValueError(
+                f"every is {self.every}, but the window moves {self.moves}, every epoch; leave every out, or use "
+                'moves = "forward"'
+            )
+        return self
+
 
 class TrainingSampler(Settings):
     """What an algorithm's training draws its images with where that differs from the suite's sampler.

@@ -9,7 +9,7 @@ selected on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from rfbench.planning.plan import make_plan
 from rfbench.plugins import registry
 from rfbench.running.folder import RunFolder
 from rfbench.suite import toml
-from rfbench.suite.loading import load_suite
+from rfbench.suite.loading import apply_override, load_suite
 from rfbench.suite.suite import Suite
 from rfbench.sweeps.jobs import Job, make_jobs
 
@@ -112,9 +112,10 @@ def make_search(
 
     Args:
         learning_rates: the range of the learning rate, on a log scale; the same for every algorithm.
+        overrides: of the suite. What they give of the algorithm's own settings is not searched.
     """
     suite = load_suite(name, overrides)
-    ranges = _ranges(suite, algorithm, learning_rates)
+    ranges = _ranges(suite, algorithm, learning_rates, _fixed(algorithm, overrides))
     own = make_plan(suite, algorithm, seed=SEED).evaluation_prompts[_unseen_set(suite)]
     tuning = [*overrides, *_tuning_overrides(suite)]
     like = "like" if algorithm in suite.algorithms else "algorithm"
@@ -124,7 +125,13 @@ def make_search(
         variant = f"{algorithm}-trial-{number:02}"
         table = [f"algorithms.{variant}.{like}={algorithm}"]
         table += [f"algorithms.{variant}.{place}={toml.inline(value)}" for place, value in at.items()]
-        jobs = make_jobs([name], [variant], [SEED], out, overrides=[*tuning, *table], plugins=plugins)
+        try:
+            jobs = make_jobs([name], [variant], [SEED], out, overrides=[*tuning, *table], plugins=plugins)
+        except InputError as error:
+            shown = ", ".join(f"{place}={toml.inline(value)}" for place, value in at.items())
+            raise InputError(
+                f"trial {number} ({shown}): {str(error).replace(variant, algorithm)}; what --set gives is not searched"
+            ) from None
         trials.append(Trial(jobs[0], at))
     prompts = trials[0].job.plan.evaluation_prompts[SET]
     return Search(ranges, prompts, len(set(own) & set(prompts)), trials)
@@ -152,7 +159,20 @@ def declared_ranges(config: type[BaseModel]) -> dict[str, SearchRange]:
     return ranges
 
 
-def _ranges(suite: Suite, algorithm: str, learning_rates: tuple[float, float]) -> dict[str, SearchRange]:
+def _fixed(algorithm: str, overrides: Sequence[str]) -> set[str]:
+    """The settings that ``overrides`` give to the algorithm, by their place in its table."""
+    given: dict[str, Any] = {}
+    for override in overrides:
+        if override.startswith("algorithms."):
+            apply_override(given, override)
+    table = given.get("algorithms", {}).get(algorithm, {})
+    parts = {part: table.get(part, {}) for part in ("config", "optimizer")}
+    return {f"{part}.{field}" for part, fields in parts.items() if isinstance(fields, dict) for field in fields}
+
+
+def _ranges(
+    suite: Suite, algorithm: str, learning_rates: tuple[float, float], fixed: Container[str]
+) -> dict[str, SearchRange]:
     name = suite.settings_for(algorithm).algorithm or algorithm
     config = registry.find("algorithms", name).Config
     declared = declared_ranges(config)
@@ -164,7 +184,13 @@ def _ranges(suite: Suite, algorithm: str, learning_rates: tuple[float, float]) -
             "    clip_range: float = Field(1e-4, gt=0, json_schema_extra=search(1e-5, 1e-2))  # on a log scale\n"
             '    updates_per_epoch: int = Field(1, ge=1, json_schema_extra=search(1, 8, "linear"))'
         )
-    return {LEARNING_RATE: SearchRange(*learning_rates)} | {f"config.{field}": r for field, r in declared.items()}
+    ranges = {LEARNING_RATE: SearchRange(*learning_rates)} | {f"config.{field}": r for field, r in declared.items()}
+    free = {place: searched for place, searched in ranges.items() if place not in fixed}
+    if not free:
+        raise InputError(
+            f"--set gives {', '.join(ranges)} of {algorithm}, which leaves nothing to search; leave one out"
+        )
+    return free
 
 
 def _unseen_set(suite: Suite) -> str:
@@ -191,14 +217,11 @@ def _tuning_overrides(suite: Suite) -> list[str]:
 
 
 def suite_lines(algorithm: str, suite: Suite, settings: dict[str, float]) -> str:
-    """The lines that put a trial's settings into a suite's file."""
-    rate = settings[LEARNING_RATE]
-    config = {place.removeprefix("config."): value for place, value in settings.items() if place != LEARNING_RATE}
+    """The lines that put a trial's settings, and all else that it ran with, into a suite's file."""
     own = suite.settings_for(algorithm)
-    table = {
-        "images_per_prompt": own.images_per_prompt,
-        **({"sampler": own.sampler.model_dump(mode="json", exclude_none=True)} if own.sampler else {}),
-        "optimizer": own.optimizer.model_dump(mode="json", exclude_unset=True) | {"learning_rate": rate},
-        "config": own.config | config,
-    }
+    table = own.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    table |= {"images_per_prompt": own.images_per_prompt}
+    for place, value in settings.items():
+        part, _, field = place.partition(".")
+        table[part] = table.get(part, {}) | {field: value}
     return "\n".join([f"[algorithms.{algorithm}]", *(f"{key} = {toml.inline(value)}" for key, value in table.items())])

@@ -18,6 +18,7 @@ from rfbench.plugins import registry
 from rfbench.plugins.component import Component
 from rfbench.rewards.jpeg import JpegConfig, JpegIncompressibility
 from rfbench.rewards.weighted_sum import WeightedSum, WeightedSumConfig
+from rfbench.suite.loading import load_suite
 from rfbench.suite.suite import Budget, PluginRef, Suite
 from tests import tiny as pipelines
 from tests.rewards import tiny
@@ -111,11 +112,9 @@ def test_an_algorithm_may_not_change_the_terms(
 ) -> None:
     """They are recorded after its update."""
     terms = [{"name": "jpeg-compressibility", "weight": 1.0}, {"name": "jpeg-incompressibility", "weight": 2.0}]
-    made = pipelines.make_run(
-        pipelines.plan(
-            Suite.model_validate(suite.model_dump() | {"reward": {"name": "weighted-sum", "terms": terms}}), "rwr"
-        )
-    )
+    data = suite.model_dump() | {"reward": {"name": "weighted-sum", "terms": terms}}
+    data["evaluation"]["held_out_rewards"] = []
+    made = pipelines.make_run(pipelines.plan(Suite.model_validate(data), "rwr"))
     rollout, update = made.rollout(0), made.algorithm.update
 
     def spoiling(rollout: Rollout, learner: Learner) -> dict[str, float]:
@@ -144,3 +143,23 @@ def test_an_algorithm_that_needs_the_terms_is_refused_a_reward_without(
     terms = [{"name": "jpeg-compressibility", "weight": 1.0}, {"name": "jpeg-incompressibility", "weight": 2.0}]
     summed = suite.model_copy(update={"reward": PluginRef.model_validate({"name": "weighted-sum", "terms": terms})})
     assert make_outline(summed, "by-term", seed=0).label == "by-term"
+
+
+def test_a_term_of_the_trained_sum_is_evaluated_but_not_as_held_out(suite: Suite, tmp_path: Path) -> None:
+    data = suite.model_dump() | {
+        "reward": {"name": "weighted-sum", "terms": [{"name": "jpeg-compressibility", "weight": 1}]}
+    }
+    data["evaluation"]["held_out_rewards"] = [{"name": "jpeg-compressibility"}, {"name": "jpeg-incompressibility"}]
+    records = lines(run(Suite.model_validate(data), tmp_path, "rwr"), "evals")
+    roles = {record["measure"]: record["role"] for record in records}
+    expected = {"weighted-sum": "training", "jpeg-compressibility": "diagnostic", "jpeg-incompressibility": "held-out"}
+    assert {measure: roles[measure] for measure in expected} == expected
+
+
+def test_a_wrong_term_is_told_once(suite: Suite) -> None:
+    with pytest.raises(InputError) as caught:
+        make_outline(
+            load_suite("tiny-shapes", ['reward={name="weighted-sum",terms=[{name="shapes-gold"}]}']), "prdp", 0
+        )
+    assert "terms.0.weight is missing" in str(caught.value)
+    assert "at least 1 item" not in str(caught.value)

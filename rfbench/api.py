@@ -6,7 +6,6 @@ Everything comes from the package: ``rfbench.run``, ``rfbench.load``, ``rfbench.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,16 +86,13 @@ def run(
     from rich.console import Console
 
     from rfbench.planning.plan import make_plan
-    from rfbench.running.progress import Lines, Quiet
+    from rfbench.running.progress import Lines, Warnings
     from rfbench.running.trainer import train
     from rfbench.suite.loading import load_suite
 
     plan = make_plan(load_suite(suite, _as_settings(overrides)), algorithm, seed)
-    progress = Quiet() if quiet else Lines(Console())
-    result = _result(train(plan, Path(out), progress, sinks=sinks, resume=resume, overwrite=overwrite))
-    for note in progress.notes if isinstance(progress, Quiet) else ():
-        warnings.warn(note, stacklevel=2)
-    return result
+    progress = Warnings() if quiet else Lines(Console())
+    return _result(train(plan, Path(out), progress, sinks=sinks, resume=resume, overwrite=overwrite))
 
 
 def load(folders: Folders = "results") -> Runs:

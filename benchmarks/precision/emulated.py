@@ -3,8 +3,8 @@
 Convolutions, linear layers, matrix products and attention take arguments rounded to the dtype, add up in fp32 and round
 what they give; norms and softmax compute in fp32; everything else is computed in the dtype that it is given, as
 autocast leaves it. That is what tensor cores do, but for the order of their sums, and but for attention, whose inner
-probabilities a fused GPU kernel rounds too. Gradients pass the same roundings. It takes a CPU
-about fp32's time, where its own kernels take ten times as long in fp16 and, without bf16 units, twenty in bf16.
+probabilities a fused GPU kernel rounds too. Gradients pass the same roundings. It takes a CPU about fp32's time, where
+its own kernels take ten times as long in fp16 and, without bf16 units, twenty in bf16.
 """
 
 from __future__ import annotations

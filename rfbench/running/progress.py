@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -45,6 +46,13 @@ class Quiet(Progress):
 
     def note(self, message: str) -> None:
         self.notes.append(message)
+
+
+class Warnings(Quiet):
+    """Says nothing but the notes, as Python warnings."""
+
+    def note(self, message: str) -> None:
+        warnings.warn(message, stacklevel=2)
 
 
 class Lines(Progress):

@@ -42,9 +42,9 @@ Name = Annotated[str, AfterValidator(check_name)]
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
     """Pydantic's findings as lines a person can act on, with the nearest known name for an unknown key."""
     lines, problems = [], error.errors()
-    inside = [problem["loc"][:end] for problem in problems for end in range(len(problem["loc"]))]
+    around = {problem["loc"][:end] for problem in problems for end in range(len(problem["loc"]))}
     for problem in problems:
-        if problem["type"] == "too_short" and problem["loc"] in inside:  # without the entries that are wrong
+        if problem["type"] == "too_short" and problem["loc"] in around:  # only without its wrong entries
             continue
         location = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":

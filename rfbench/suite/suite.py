@@ -70,7 +70,7 @@ class Window(Settings):
     every: int = Field(25, ge=1, description="epochs between the moves forward")
 
     @model_validator(mode="after")
-    def _moves_as_it_says(self) -> Window:
+    def _only_a_move_forward_waits(self) -> Window:
         if self.moves != "forward" and self.every != type(self).model_fields["every"].default:
             raise ValueError(
                 f"every is {self.every}, but the window moves {self.moves}, every epoch; leave every out, or use "
